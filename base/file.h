@@ -1,0 +1,44 @@
+// Files: whole-file reads, atomic writes (temporary name, fsync, rename), mappings, checksums, paths.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+enum { PATH_BYTES = 1024 };
+
+typedef struct Mapping {
+    const char *data;
+    size_t bytes;
+} Mapping;
+
+typedef struct Hash128 {
+    uint64_t low, high;
+} Hash128;
+
+// dst = "dir/name"; ASSERTs on overflow beyond PATH_BYTES. dst must not alias.
+void path_join(char dst[PATH_BYTES], const char *dir, const char *name);
+bool path_exists(const char *path);
+bool path_is_dir(const char *path);
+Status dir_make(const char *path) CHECKED;         // mkdir -p
+Status dir_remove(const char *path) CHECKED;       // rm -r; a missing path is fine
+Status dir_sync(const char *path) CHECKED;         // fsync of the directory
+// Calls visit(name, user) for each entry but . and .., sorted by name; stops at the first failure.
+Status dir_each(const char *path, Status (*visit)(const char *name, void *user),
+                void *user) CHECKED;
+
+// *text is NUL-terminated, malloc'ed, owned by the caller; *bytes (may be NULL) excludes the NUL.
+Status file_read(const char *path, char **text, size_t *bytes) CHECKED;
+// Writes path.tmp, fsync, rename: the old file or the whole new one, never a part.
+Status file_write(const char *path, const void *data, size_t bytes) CHECKED;
+Status file_append(const char *path, const void *data, size_t bytes) CHECKED;
+Status file_size(const char *path, uint64_t *bytes) CHECKED;
+Status file_map(const char *path, Mapping *m) CHECKED;  // read-only, shared
+void file_unmap(Mapping *m);
+Status write_all(int fd, const void *data, size_t bytes, const char *path) CHECKED;  // whole, retries EINTR
+
+uint64_t hash64(const void *data, size_t bytes);          // XXH3-64
+Hash128 hash128(const void *data, size_t bytes);          // XXH3-128
+void hash128_hex(char out[33], Hash128 h);

@@ -1,0 +1,92 @@
+// Checkpoints: a directory of safetensors files with global shapes and Hugging Face names, and manifest.msgpack.
+// Written to step_N.tmp, fsync, manifest last, rename; the newest valid one wins, collectively.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/file.h"
+#include "parallel/parallel.h"
+
+typedef enum { DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16, DTYPE_I64, DTYPE_I32 } Dtype;
+size_t dtype_bytes(Dtype d);
+const char *dtype_name(Dtype d);  // as in safetensors: "F32"
+
+// --- safetensors.c: hardened reader, writer. All errors E_FORMAT with file, tensor and cause ---
+typedef struct StTensor {
+    char name[160];
+    Dtype dtype;
+    int ndim;
+    int64_t dim[8];
+    uint64_t begin, bytes;  // in the data section
+} StTensor;
+typedef struct StFile StFile;  // a mapped file
+Status st_open(StFile **f, const char *path) CHECKED;
+void st_close(StFile *f);
+int st_count(const StFile *f);
+const StTensor *st_tensor(const StFile *f, int i);
+const StTensor *st_find(const StFile *f, const char *name);
+const void *st_data(const StFile *f, const StTensor *t);
+// Elements [begin, begin+count) converted to real. I64/I32 refuse.
+Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin, uint64_t count) CHECKED;
+// Writes name, shape, dtype and data in the given order; metadata {"format":"pt"} as Hugging Face writes it.
+// Byte layout is deterministic. data: reals, converted (round to nearest even) to the tensor's dtype; I64: int64_t.
+typedef struct StSource {
+    StTensor t;           // begin is filled in
+    const void *data;     // whole tensor: reals for float types, int64_t for I64
+} StSource;
+Status st_write(const char *path, const StSource *src, int count) CHECKED;
+
+// --- save.c / load.c ---
+// A piece of a tensor held by this rank: flat elements [begin, begin+count) of the row-major global tensor.
+typedef struct Slice {
+    const char *tensor;   // global name, borrowed
+    int ndim;
+    int dim[3];
+    uint64_t begin, count;
+    real *data;
+} Slice;
+typedef struct SliceTable {
+    Slice *slices;
+    int count;
+} SliceTable;
+
+typedef struct Manifest {
+    int64_t step;
+    int dp, sp, tp;
+    char *config;          // config_dump text; owned by whoever loaded or set it
+    char *state;           // train's own msgpack blob: counters, rng, loader state; owned likewise
+    size_t state_bytes;
+    Hash128 corpus, tokenizer;
+} Manifest;
+void manifest_free(Manifest *m);
+
+typedef struct CkptPart {  // one safetensors file
+    const char *file;      // "model.safetensors"
+    SliceTable mine;       // what this rank contributes / wants
+    const Slice *layout;   // every tensor whole (data NULL), same on all ranks, in file order
+    int layout_count;
+} CkptPart;
+
+// Collective(world). Part i is written by rank i % size, which receives the others' slices. A failure anywhere
+// (full disk, read-only) leaves the previous checkpoints intact and removes the .tmp.
+Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
+                       const Manifest *m, int keep) CHECKED;
+// Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none.
+// Invalid ones are reported by log_warn and passed over.
+Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
+// Collective. Fills the slices; shapes must match, else E_FORMAT.
+Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, const CkptPart *parts,
+                       int part_count, Manifest *m) CHECKED;
+// Not collective: reads manifest only; verifies every checksum.
+Status checkpoint_manifest(const char *step_dir, Manifest *m) CHECKED;
+Status checkpoint_verify(const char *step_dir) CHECKED;
+
+// --- hf_import.c / hf_export.c: a Hugging Face directory's tensors <-> a ParamSet, by row name ---
+// model.safetensors, or model.safetensors.index.json and its shards. Missing, extra or misshapen tensors: E_FORMAT.
+// lm_head.weight may be absent when `tied`; when present and tied it must equal the embedding.
+Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
+// *tied_differs: lm_head is present and differs from the embedding (then the model is not tied).
+Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHECKED;
+// max_shard_bytes 0: one file. The index is written when there are several.
+Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;

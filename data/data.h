@@ -1,0 +1,102 @@
+// Text to training batches: sources -> documents -> normalised -> exactly deduplicated -> tokens in checksummed
+// memory-mapped shards -> a loader whose order is arithmetic. Results do not depend on the number of ranks.
+#pragma once
+
+#include "base/config.h"
+#include "base/file.h"
+#include "parallel/parallel.h"
+#include "tensor/batch.h"
+#include "tokenizer/tokenizer.h"
+
+typedef struct DataConfig {
+    Text cache;         // directory of downloads, extracted text, tokenizer and shards
+    Text sources;       // comma-separated names of sources.c rows, or paths of text files / directories
+    Text mix;           // "austen=0.6,kjv=0.15,...": sampling weights; "" = by tokens
+    Text holdout;       // documents whose title contains this are held out of training (evaluation)
+    int vocab;          // tokenizer size when it is trained here
+    Text tokenizer;     // tokenizer.json to use instead of training one; ""
+    bool offline;       // use the embedded sample only
+    bool dedup;         // drop exact duplicates
+    int64_t sample_mb;  // read at most this much text of each source, 0 = all (tests)
+} DataConfig;
+extern const Field DATA_FIELDS[];
+extern const int DATA_FIELD_COUNT;
+
+// --- documents (extract.c, sources/): a growable list of documents with provenance ---
+typedef struct Doc {
+    uint64_t id;       // source 12 bits | file 20 | record 32: from position, stable for any rank count
+    char *text;        // UTF-8, owned by the list
+    size_t bytes;
+    char title[96];    // where it comes from, for people: "Emma", "perlfunc.pod"
+} Doc;
+typedef struct DocList {
+    Doc *docs;
+    size_t count, capacity;
+} DocList;
+void doclist_add(DocList *l, uint64_t id, const char *title, const char *text, size_t bytes);  // copies
+void doclist_free(DocList *l);
+
+// --- prepare.c: everything up to shards ---
+typedef struct SourceReport {
+    char name[32];
+    int64_t docs, bytes, tokens, duplicates, held_out_docs;
+    double weight;
+} SourceReport;
+enum { MAX_SOURCES = 64 };
+typedef struct CorpusReport {
+    SourceReport source[MAX_SOURCES];
+    int count;
+    bool embedded_sample;   // the packages could not be reached
+    bool reused;            // nothing had to be done
+    int64_t holdout_bytes, holdout_tokens;
+    double bytes_per_token; // over the training documents
+} CorpusReport;
+// Collective(world). Fetches (rank 0 of each node), extracts, normalises, deduplicates across ranks, trains or reads
+// the tokenizer, writes shards and index.msgpack below cfg->cache/corpus. Skips whatever is there and valid.
+Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *mesh) CHECKED;
+
+// --- shard.c: the .tns format, spec/data.md 2.8 ---
+typedef struct Shard Shard;
+typedef struct ShardInfo {
+    uint64_t tokens, docs;
+    uint32_t vocab, eod, source, number;
+    Hash128 tokenizer;
+} ShardInfo;
+Status shard_write(const char *path, const ShardInfo *info, const int32_t *tokens,
+                   const uint64_t *doc_ends, const uint64_t *doc_ids) CHECKED;
+Status shard_open(Shard **s, const char *path, bool verify) CHECKED;  // verify: all checksums; else header only
+void shard_close(Shard *s);
+const ShardInfo *shard_info(const Shard *s);
+void shard_tokens(const Shard *s, int32_t *out, uint64_t begin, uint64_t count);
+const uint64_t *shard_doc_ends(const Shard *s);
+
+// --- corpus.c: opened for reading ---
+typedef struct Corpus Corpus;  // shards of every source, weights, tokenizer hash
+Status corpus_open(Corpus **c, const char *dir) CHECKED;  // verifies all checksums; E_IO / E_FORMAT name the shard
+void corpus_close(Corpus *c);
+Hash128 corpus_hash(const Corpus *c);
+int corpus_vocab(const Corpus *c);
+const char *corpus_tokenizer_path(const Corpus *c);
+// Held-out text: its tokens (borrowed) and the bytes of text they stand for.
+const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes);
+const char *corpus_holdout_text_path(const Corpus *c);
+
+// --- loader.c: spec/data.md 2.9 ---
+typedef struct LoaderState {  // the same on all ranks; goes into checkpoints
+    int64_t samples;          // global samples consumed
+    int64_t per_source[MAX_SOURCES];
+} LoaderState;
+typedef struct Loader Loader;
+// Sample = T+1 consecutive tokens of one source ("concat" packing), source by largest deficit, place by a keyed
+// permutation. weights: NULL = by tokens. Not collective.
+Status loader_open(Loader **l, const Corpus *c, const char *mix, int T, uint64_t seed) CHECKED;
+void loader_close(Loader *l);
+void loader_state(const Loader *l, LoaderState *st);
+Status loader_restore(Loader *l, const LoaderState *st) CHECKED;
+// Rows [row, row+rows) of the next global batch (the cursor does not move). Buffers belong to the loader and are
+// valid until the next call. rows 0: an empty batch.
+Status loader_rows(Loader *l, Batch *out, int64_t row, int rows) CHECKED;
+void loader_advance(Loader *l, int64_t global_rows);  // the step is done
+int loader_source_count(const Loader *l);
+const char *loader_source_name(const Loader *l, int i);
+double loader_epochs(const Loader *l, int source);  // passes over the source so far

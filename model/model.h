@@ -1,0 +1,91 @@
+// Models: TransNormerLLM and a Llama-style transformer from the same parts; a model is its ParamSet, a
+// string of mixers and one page of forward code (model.c). Letters as in tensor/kernels/kernels.h.
+#pragma once
+
+#include "base/config.h"
+#include "tensor/batch.h"
+#include "tensor/ops.h"
+
+enum { MAX_LAYERS = 256 };
+
+typedef enum { FAMILY_TNL, FAMILY_LLAMA } Family;
+
+// As configured (table in config.c). Text fields are resolved by model_config_resolve.
+typedef struct ModelConfig {
+    Text preset;      // "" or a name of presets.c; its values are defaults for the rest
+    Text family;      // tnl | llama
+    int width;        // C
+    int layers;       // L
+    int heads;        // H
+    int kv_heads;     // of N and W layers; 0: heads
+    int ffn;          // F
+    int vocab;        // V
+    Text pattern;     // one letter a layer, repeated: L lightning, N softmax, W sliding window
+    int window;       // of W layers, keys i-window+1..i
+    Text lrpe;        // "first", "all", "none", or comma-separated layer numbers
+    bool tied;        // output projection = embedding
+    bool scale_embedding;  // times sqrt(C)
+    double norm_eps, init_std, rope_base;
+    int pad_id;       // embedding row without gradient through the lookup; -1: none
+    int block;        // tokens a lightning block; 0: chosen
+    bool recompute;   // activation recomputation per block
+    // resolved
+    Family kind;
+    int head_size;                // D
+    char layer[MAX_LAYERS];       // mixer letter
+    bool layer_lrpe[MAX_LAYERS];
+} ModelConfig;
+
+extern const Field MODEL_FIELDS[];
+extern const int MODEL_FIELD_COUNT;
+
+// Applies the preset to every key that is still a default, expands pattern and lrpe, checks that sizes fit. E_USAGE.
+Status model_config_resolve(ModelConfig *m, const Config *origins) CHECKED;
+
+typedef struct MixerOps MixerOps;
+typedef struct Layer {
+    const MixerOps *mixer;
+    int index;             // counts all layers
+    bool lrpe;
+    double *decay;         // (H), owned by the model
+    int param[12];         // rows of the ParamSet, mixer-private order; -1: none
+    int norm[2], mlp[3];   // rows: gains of the Llama family; up/gate/down
+} Layer;
+
+typedef struct Model {
+    ModelConfig cfg;
+    ParamSet params;
+    Layer *layers;
+    int embed, head, final_norm;  // rows; head == embed when tied; final_norm -1 for TNL
+} Model;
+
+// Lays out the parameters; data is placed by params_reserve. Not collective.
+Status model_open(Model *m, const ModelConfig *cfg) CHECKED;
+void model_close(Model *m);
+
+// State of a generation of B rows: one record a layer, behind the mixer. Lightning: (B,H,A,E), constant in length.
+// Softmax: a key/value cache that grows. pos: tokens seen so far by each row.
+typedef struct DecodeState DecodeState;
+Status decode_open(DecodeState **s, const Model *m, int B) CHECKED;
+void decode_close(DecodeState *s);
+int64_t decode_pos(const DecodeState *s);
+size_t decode_bytes(const DecodeState *s);
+// Copies row `from` of src into row `to` of dst (prefilled one by one, decoded together).
+Status decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) CHECKED;
+
+// Final hidden states after the last norm, (N,C). state NULL: training and evaluation, rows start from zero.
+Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);
+// Sum of cross-entropies over valid targets, (1,1); losses NULL or (N).
+Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses);
+Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state);  // (N,V)
+
+// Costs, for plan and bench. Model FLOPs a token (forward + backward) = 6 * (non-embedding parameters + head).
+size_t model_parameters(const Model *m);
+double model_flops_per_token(const Model *m);
+
+// --- hf.c: Hugging Face config.json <-> ModelConfig ---
+Status model_config_read_hf(ModelConfig *m, const char *path) CHECKED;  // E_FORMAT names key and value
+char *model_config_write_hf(const ModelConfig *m, const char *dtype);   // JSON text, malloc'ed; dtype "float32"
+// Presets
+void model_presets_list(void (*visit)(const char *name, const char *text, void *user), void *user);
+const char *model_dim_summary(const ModelConfig *m);  // one line for logs, static buffer

@@ -1,0 +1,142 @@
+// Every kernel pair. A kernel is a pure function on raw pointers: no allocation, I/O, MPI or failure.
+//
+//   B rows   T tokens a row   N = B*T   C channels   H heads   Hk key/value heads   D head size
+//   A feature size of q,k in lightning attention   E feature size of v   F ffn   V vocabulary
+//   ld_x: elements between consecutive tokens of x (columns of a wider matrix are used in place)
+//
+// `dx` is the gradient of `x`. Gradients are accumulated (+=); the caller zeroes. Outputs of forward are
+// overwritten. Threads split fixed pieces and fold partial results in order: the same bits for any
+// number of threads. Sizes of 0 are legal.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/real.h"
+#include "tensor/batch.h"
+
+// ---- embed.c: out_t = scale * table[token_t] ---------------------------------------------------
+void embed_forward(real *restrict out, const real *restrict table,  // (N,C), (V,C)
+                   const int32_t *restrict tokens, real scale, int N, int C);
+// The row `pad` (-1: none) receives no gradient through the lookup.
+void embed_backward(real *restrict dtable, const real *restrict dout,  // += (V,C), (N,C)
+                    const int32_t *restrict tokens, real scale, int pad, int N, int C);
+
+// ---- norm.c ------------------------------------------------------------------------------------
+// SimpleRMSNorm: y = x * rho, rho = 1/sqrt(mean(x^2) + eps). spec 1.1
+void srms_forward(real *restrict out, real *restrict rho, const real *restrict inp,  // (N,C) (N) (N,C)
+                  real eps, int N, int C);
+void srms_backward(real *restrict dinp, const real *restrict dout, const real *restrict inp,
+                   const real *restrict rho, int N, int C);
+// RMSNorm with a learned gain (C): y = x * rho * gain
+void rmsnorm_forward(real *restrict out, real *restrict rho, const real *restrict inp,
+                     const real *restrict gain, real eps, int N, int C);
+void rmsnorm_backward(real *restrict dinp, real *restrict dgain, const real *restrict dout,
+                      const real *restrict inp, const real *restrict gain, const real *restrict rho,
+                      int N, int C);
+
+// ---- glu.c: activations and gated products -----------------------------------------------------
+// silu(z) = z * sigmoid(z)
+void silu_forward(real *restrict out, int ld_out, const real *restrict inp, int ld_inp, int N, int C);
+void silu_backward(real *restrict dinp, int ld_dinp, const real *restrict dout, int ld_dout,
+                   const real *restrict inp, int ld_inp, int N, int C);
+// out = a * b (SGLU, and the linear gate of GLA)
+void mul_forward(real *restrict out, const real *restrict a, int ld_a, const real *restrict b,
+                 int ld_b, int N, int C);
+void mul_backward(real *restrict da, int ld_da, real *restrict db, int ld_db,
+                  const real *restrict dout, const real *restrict a, int ld_a,
+                  const real *restrict b, int ld_b, int N, int C);
+// out = silu(a) * b (SwiGLU)
+void swiglu_forward(real *restrict out, const real *restrict a, const real *restrict b, int N, int F);
+void swiglu_backward(real *restrict da, real *restrict db, const real *restrict dout,
+                     const real *restrict a, const real *restrict b, int N, int F);
+// out = a + b
+void add_forward(real *restrict out, const real *restrict a, const real *restrict b, size_t count);
+void add_backward(real *restrict da, real *restrict db, const real *restrict dout, size_t count);
+
+// ---- position.c: LRPE (spec 1.2) and RoPE ------------------------------------------------------
+// cos and sin of pos_t * theta_c, the angle formed and reduced in double: right at position 2 million.
+void lrpe_angles(real *restrict cosine, real *restrict sine,            // (N,C), (N,C)
+                 const real *restrict theta, const int64_t *restrict pos,  // (C), (N)
+                 int N, int C);
+// Head h of out: [ z_h * cos | z_h * sin ], width 2D. out (N, H*2D), inp (N, H*D) with ld, cosine/sine (N, H*D)
+void lrpe_forward(real *restrict out, const real *restrict inp, int ld_inp,
+                  const real *restrict cosine, const real *restrict sine, int N, int H, int D);
+// dtheta (H*D) accumulates in double over tokens; tokens at pos >= LRPE_FROZEN_POS give it nothing (spec 7, trap 5).
+enum { LRPE_FROZEN_POS = 131072 };
+void lrpe_backward(real *restrict dinp, int ld_dinp, real *restrict dtheta,
+                   const real *restrict dout, const real *restrict inp, int ld_inp,
+                   const real *restrict cosine, const real *restrict sine,
+                   const int64_t *restrict pos, int N, int H, int D);
+// RoPE, half-split pairs (c, c + D/2), angle pos * base^(-2c/D). In-place is not allowed. backward rotates by -angle.
+void rope_forward(real *restrict out, const real *restrict inp, int ld_inp,
+                  const int64_t *restrict pos, double base, int N, int H, int D);  // out (N,H*D)
+void rope_backward(real *restrict dinp, int ld_dinp, const real *restrict dout,
+                   const int64_t *restrict pos, double base, int N, int H, int D);
+
+// ---- lightning.c: lightning attention, spec 2.2 ------------------------------------------------
+// o_t = sum_{t'<=t, same document} exp(-s_h (t-t')) (q_t . k_t') v_t', no scale, no denominator.
+typedef struct LightningDims {
+    int B, T, H, A, E;           // q,k: (B*T, H*A)   v,o: (B*T, H*E)   head-major columns
+    int block;                   // tokens a block; any value >= 1
+    int ld_q, ld_k, ld_v, ld_o;  // of the forward operands
+    int ld_dq, ld_dk, ld_dv, ld_do;
+    const double *decay;         // (H) rates s >= 0
+    const uint8_t *start;        // (B,T) document starts, or NULL: none
+} LightningDims;
+
+size_t lightning_store_reals(const LightningDims *d);    // reals of `store`: one state a block, head and row
+size_t lightning_scratch_reals(const LightningDims *d, int threads);  // of `scratch`, forward and backward alike
+// state (B,H,A,E): in = S before the first token (the caller zeroes it where there is none), out = S after the
+// last one ("post" convention). store: NULL, or the state before each block, for backward.
+void lightning_forward(real *restrict out, real *restrict state, real *restrict store,
+                       const real *restrict q, const real *restrict k, const real *restrict v,
+                       real *restrict scratch, const LightningDims *d);
+// dstate (B,H,A,E): in = dL/dS after the last token, out = dL/dS before the first. dq,dk,dv accumulate.
+void lightning_backward(real *restrict dq, real *restrict dk, real *restrict dv,
+                        real *restrict dstate, const real *restrict dout, const real *restrict q,
+                        const real *restrict k, const real *restrict v, const real *restrict store,
+                        real *restrict scratch, const LightningDims *d);
+
+// ---- attention.c: tiled causal softmax attention -----------------------------------------------
+// Exact, never a T x T matrix. Query i of a row (global index offset+i) sees key j iff j <= offset+i,
+// j > offset+i-window (window > 0), j >= first[i]. H a multiple of Hk (grouped queries).
+// The state of a partial result is the triple (max, sum, values); an empty tile is (-1e30, 0, 0).
+typedef struct AttentionDims {
+    int B, Tq, Tk, offset;   // keys 0..Tk-1 of the row; query i stands at key index offset+i
+    int H, Hk, D;            // q,o: (B*Tq, H*D)   k,v: (B*Tk, Hk*D)
+    int ld_q, ld_k, ld_v;    // o and dout are dense (ld = H*D)
+    int ld_dq, ld_dk, ld_dv;
+    int window;              // 0: unlimited
+    real scale;              // 1/sqrt(D)
+    const int *first;        // (B,Tq) first visible key index by document, or NULL: 0
+} AttentionDims;
+
+size_t attention_scratch_reals(const AttentionDims *d, int threads);
+// lse (B,H,Tq): log of the sum of exponentials, for backward and merging.
+void attention_forward(real *restrict out, real *restrict lse, const real *restrict q,
+                       const real *restrict k, const real *restrict v, real *restrict scratch,
+                       const AttentionDims *d);
+void attention_backward(real *restrict dq, real *restrict dk, real *restrict dv,
+                        const real *restrict dout, const real *restrict out,
+                        const real *restrict lse, const real *restrict q, const real *restrict k,
+                        const real *restrict v, real *restrict scratch, const AttentionDims *d);
+
+// ---- loss.c: cross-entropy of rows of logits ---------------------------------------------------
+// loss_t = log sum exp(logits_t) - logits_t[target], 0 where ignored; lse_t for backward.
+void cross_entropy_forward(double *restrict loss, real *restrict lse, const real *restrict logits,
+                           const int32_t *restrict targets, int N, int V);  // (N) (N) (N,V) (N)
+// Turns logits into their gradient in place: scale * (softmax - onehot), 0 where ignored.
+void cross_entropy_backward(real *restrict logits, const real *restrict lse,
+                            const int32_t *restrict targets, real scale, int N, int V);
+
+// ---- adamw.c (Loshchilov & Hutter 2019) --------------------------------------------------------
+typedef struct AdamW {
+    double lr, beta1, beta2, eps, decay;  // decay 0 for rows that are not decayed
+    double correct1, correct2;            // 1 - beta^t, in double
+    double grad_scale;                    // clip / global tokens, applied to the gradient first
+} AdamW;
+void adamw_update(real *restrict param, real *restrict m, real *restrict v,
+                  const real *restrict grad, const AdamW *a, size_t count);
+// Sum of squares in double, fixed pieces folded in order.
+double sum_squares(const real *x, size_t count);

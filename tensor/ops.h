@@ -1,0 +1,45 @@
+// Ops: a kernel, its output on the tape and a node. The only callers of kernels. Shapes as in kernels.h.
+#pragma once
+
+#include "tensor/batch.h"
+#include "tensor/tape.h"
+
+Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad);  // (V,C) -> (N,C)
+Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight);         // (N,C) (O,C) -> (N,O)
+Tensor *op_srms(Tape *tp, Tensor *x, real eps);                 // (N,C) -> (N,C)
+Tensor *op_rmsnorm(Tape *tp, Tensor *x, Tensor *gain, real eps);
+Tensor *op_silu(Tape *tp, Tensor *x);                           // x may be a column view
+Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);                 // may be column views
+Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b);
+Tensor *op_add(Tape *tp, Tensor *a, Tensor *b);
+Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads);  // x may be a view
+// qk: (N, 2C) = [q | k]; theta (H,1,D) -> (N, 4C) = [q^ | k^], each head twice as wide
+Tensor *op_lrpe(Tape *tp, Tensor *qk, Tensor *theta, const SeqInfo *s, int heads);
+
+// state: NULL (start from zero) or (B,H,A,E) read and overwritten with the final state (generation, no gradient).
+typedef struct LightningArgs {
+    int heads, block;
+    const double *decay;  // (heads), must outlive the tape's use
+    real *state;
+} LightningArgs;
+Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
+                     const LightningArgs *a);  // (N,H*A) (N,H*A) (N,H*E) -> (N,H*E)
+
+typedef struct AttentionArgs {
+    int heads, kv_heads, window;
+} AttentionArgs;
+Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
+                     const AttentionArgs *a);  // (N,H*D) (N,Hk*D) (N,Hk*D) -> (N,H*D)
+// Against cached keys (generation): keys/values (B, capacity, Hk*D), Tk valid; no gradient.
+typedef struct CacheView {
+    const real *keys, *values;
+    int capacity, Tk;
+} CacheView;
+Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
+                            const AttentionArgs *a);
+
+// Sum over valid targets of cross-entropy of logits = x weight^T, in row blocks: the logits of the batch never
+// exist. Returns (1,1). On a recording tape loss and gradients are computed in one pass by tape_backward: read
+// the loss after it. losses: NULL or (N) doubles, the loss of each token.
+Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses);
+double tensor_item(const Tensor *loss);  // the (1,1) sum, kept in double

@@ -1,0 +1,80 @@
+// The tape: an append-only list of operations walked once in reverse. It owns activation memory (an arena
+// rewound each micro-batch) and lends gradient buffers from a pool. Tensors are 2-D, row-major, (rows, cols).
+//
+// A dry tape runs the same model code without touching numbers: it measures the arena and the pool, so that
+// memory is reserved exactly, once, before the first step (tape_reserve).
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "tensor/params.h"
+
+typedef struct Tape Tape;  // opaque
+
+typedef struct Tensor {
+    real *data;           // (rows, cols) with ld; NULL on a dry tape
+    int rows, cols, ld;
+    Param *param;         // a parameter's leaf, else NULL
+    struct Tensor *base;  // a column view's owner, else NULL
+    int col;              // first column in base
+    real *grad;           // lent by the pool, or the parameter's own; NULL until a consumer contributes
+} Tensor;
+
+enum { NODE_INPUTS = 4, NODE_SAVED = 4 };
+typedef struct Node Node;
+typedef void (*BackwardFn)(Tape *tp, const Node *node);
+struct Node {
+    BackwardFn backward;
+    Tensor *out, *in[NODE_INPUTS];  // unused inputs NULL
+    real *saved[NODE_SAVED];        // op-private, in the arena
+    const void *info;               // op-private constants, tape_info or longer lived
+    bool view;                      // in[0..] columns may be views: their gradients go to the owner
+};
+
+// Progress: run between nodes and large products, outside OpenMP regions (parallel polls messages there).
+// Ready: the last use of a parameter has been differentiated.
+typedef struct TapeHooks {
+    void (*progress)(void *user);
+    void (*ready)(Param *param, void *user);
+    // Named places in a model can be read or changed; layer is -1 outside of blocks. NULL costs one check.
+    void (*site)(const char *name, int layer, Tensor *x, void *user);
+    void *user;
+} TapeHooks;
+
+Tape *tape_new(void);
+void tape_free(Tape *tp);
+// Measured by a dry run (tape_dry, model code, tape_backward), then reserved: E_NOMEM. Not collective; train agrees.
+void tape_dry(Tape *tp);                        // rewinds and starts measuring
+Status tape_reserve(Tape *tp) CHECKED;          // ends measuring
+size_t tape_bytes(const Tape *tp);              // activations + gradients, measured peak
+// Rewinds for the next micro-batch. record: keep nodes for backward (training) or not (evaluation).
+void tape_begin(Tape *tp, bool record);
+bool tape_is_dry(const Tape *tp);
+bool tape_records(const Tape *tp);
+void tape_set_hooks(Tape *tp, const TapeHooks *hooks);  // copied; NULL: none
+
+Tensor *tape_tensor(Tape *tp, int rows, int cols);              // undefined contents
+Tensor *tape_leaf(Tape *tp, real *data, int rows, int cols);    // borrowed data
+Tensor *tape_param(Tape *tp, Param *p);                         // (dim0, product of the rest)
+Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols);      // columns of x, no copy, gradient into x's
+real *tape_saved(Tape *tp, size_t count);                       // lives until backward has used it
+void *tape_info(Tape *tp, const void *bytes, size_t size);      // a copy with the node's life
+real *tape_scratch(Tape *tp, size_t count);                     // valid until the op returns
+Tensor *tape_push(Tape *tp, const Node *node);                  // returns node->out
+void tape_site(Tape *tp, const char *name, int layer, Tensor *x);
+
+// In a backward function: the buffer to accumulate x's gradient into (zeroed at first use). ld is x->ld for
+// views, x->cols otherwise: tape_grad_ld. On a dry tape returns NULL after counting.
+real *tape_grad(Tape *tp, Tensor *x);
+int tape_grad_ld(const Tensor *x);
+
+// Walks the list in reverse from `root`, whose gradient is seeded with 1 (root is (1,1)).
+void tape_backward(Tape *tp, Tensor *root);
+// As tape_backward, from any tensor with a given gradient (rows*cols values): gradient checks of single ops.
+void tape_backward_from(Tape *tp, Tensor *root, const real *grad);
+
+// Activation recomputation: runs fn(x) keeping only x and the result; backward runs fn again. Bitwise the same.
+typedef Tensor *(*SegmentFn)(Tape *tp, Tensor *x, const void *args);
+Tensor *tape_checkpoint(Tape *tp, SegmentFn fn, Tensor *x, const void *args, size_t args_bytes);
