@@ -1,0 +1,1 @@
+#include "checkpoints/checkpoint.h"

@@ -1,0 +1,2 @@
+#include "tests/mpi/case.h"
+int main(void) { return 0; }
