@@ -13,8 +13,13 @@ Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);                 // may be column
 Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_add(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads);  // x may be a view
-// qk: (N, 2C) = [q | k]; theta (H,1,D) -> (N, 4C) = [q^ | k^], each head twice as wide
-Tensor *op_lrpe(Tape *tp, Tensor *qk, Tensor *theta, const SeqInfo *s, int heads);
+// cos and sin of pos * theta, shared by q and k; theta (H,1,D).
+typedef struct LrpeAngles {
+    const real *cosine, *sine;  // (N,C)
+    const int64_t *pos;         // (N)
+} LrpeAngles;
+LrpeAngles op_lrpe_angles(Tape *tp, Tensor *theta, const SeqInfo *s);
+Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int heads);  // (N,C) -> (N,2C)
 
 // state: NULL (start from zero) or (B,H,A,E) read and overwritten with the final state (generation, no gradient).
 typedef struct LightningArgs {

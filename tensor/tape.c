@@ -1,1 +1,347 @@
+// The tape: recording, the reverse walk, gradient buffers and recomputation. Shapes and pointers
+// come from the same calls on a dry and on a live tape; the dry one has arenas without a base.
 #include "tensor/tape.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1 };
+
+// Tensors, nodes and infos: small structs in chunks that are reused after each rewind.
+typedef struct Chunk {
+    struct Chunk *next;
+    size_t used;
+    max_align_t bytes[CHUNK_BYTES / sizeof(max_align_t)];
+} Chunk;
+
+// A gradient buffer of the pool. Freed blocks are lent again to tensors of the same size.
+typedef struct Block {
+    real *data;
+    size_t count;
+    bool lent;
+} Block;
+
+struct Tape {
+    Arena activations, gradients, scratch;
+    size_t activation_need, gradient_need, scratch_need;  // bytes, largest dry run
+    Chunk *first, *chunk;
+    Node *nodes;
+    int count, capacity;
+    Block *blocks;
+    int block_count, block_capacity;
+    Param **touched;  // parameters with recorded uses
+    int touched_count, touched_capacity;
+    bool dry, record;
+    int segment;  // > 0: inside the forward run of a recomputed segment, nothing is recorded
+    int replay;   // > 0: inside its second run, uses are already counted
+    TapeHooks hooks;
+};
+
+// Makes room for one more element of a growing list.
+static void *grown(void *list, int count, int *capacity, size_t size) {
+    if (count < *capacity) return list;
+    *capacity = *capacity == 0 ? 256 : 2 * *capacity;
+    void *more = realloc(list, (size_t)*capacity * size);
+    ASSERT(more != NULL);
+    return more;
+}
+
+static Chunk *chunk_new(void) {
+    Chunk *c = malloc(sizeof *c);
+    ASSERT(c != NULL);
+    c->next = NULL;
+    c->used = 0;
+    return c;
+}
+
+static void *object_take(Tape *tp, size_t bytes) {
+    bytes = (bytes + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    ASSERT(bytes <= CHUNK_BYTES);
+    if (tp->chunk->used + bytes > CHUNK_BYTES) {
+        if (tp->chunk->next == NULL) tp->chunk->next = chunk_new();
+        tp->chunk = tp->chunk->next;
+        tp->chunk->used = 0;
+    }
+    void *at = (char *)tp->chunk->bytes + tp->chunk->used;
+    tp->chunk->used += bytes;
+    memset(at, 0, bytes);
+    return at;
+}
+
+Tape *tape_new(void) {
+    Tape *tp = calloc(1, sizeof *tp);
+    ASSERT(tp != NULL);
+    tp->first = tp->chunk = chunk_new();
+    return tp;
+}
+
+void tape_free(Tape *tp) {
+    if (tp == NULL) return;
+    for (Chunk *c = tp->first, *next; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
+    arena_close(&tp->activations);
+    arena_close(&tp->gradients);
+    arena_close(&tp->scratch);
+    free(tp->nodes);
+    free(tp->blocks);
+    free(tp->touched);
+    free(tp);
+}
+
+static void rewind_all(Tape *tp) {
+    for (int i = 0; i < tp->touched_count; i++) tp->touched[i]->uses = 0;
+    tp->touched_count = 0;
+    tp->count = 0;
+    tp->block_count = 0;
+    tp->segment = tp->replay = 0;
+    tp->chunk = tp->first;
+    tp->chunk->used = 0;
+    arena_rewind(&tp->activations, 0);
+    arena_rewind(&tp->gradients, 0);
+    arena_rewind(&tp->scratch, 0);
+}
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static void note_needs(Tape *tp) {
+    tp->activation_need = larger(tp->activation_need, tp->activations.peak);
+    tp->gradient_need = larger(tp->gradient_need, tp->gradients.peak);
+    tp->scratch_need = larger(tp->scratch_need, tp->scratch.peak);
+}
+
+void tape_dry(Tape *tp) {
+    if (tp->dry) note_needs(tp);
+    rewind_all(tp);
+    arena_close(&tp->activations);
+    arena_close(&tp->gradients);
+    arena_close(&tp->scratch);
+    tp->dry = tp->record = true;
+}
+
+Status tape_reserve(Tape *tp) {
+    note_needs(tp);
+    rewind_all(tp);
+    tp->dry = false;
+    TRY(arena_open(&tp->activations, tp->activation_need));
+    TRY(arena_open(&tp->gradients, tp->gradient_need));
+    return arena_open(&tp->scratch, tp->scratch_need);
+}
+
+size_t tape_bytes(const Tape *tp) {
+    return tp->activation_need + tp->gradient_need + tp->scratch_need;
+}
+
+void tape_begin(Tape *tp, bool record) {
+    rewind_all(tp);
+    tp->record = record;
+}
+
+bool tape_is_dry(const Tape *tp) {
+    return tp->dry;
+}
+bool tape_records(const Tape *tp) {
+    return tp->record && tp->segment == 0;
+}
+
+void tape_set_hooks(Tape *tp, const TapeHooks *hooks) {
+    tp->hooks = hooks == NULL ? (TapeHooks){0} : *hooks;
+}
+
+void tape_site(Tape *tp, const char *name, int layer, Tensor *x) {
+    if (tp->hooks.site != NULL && !tp->dry) tp->hooks.site(name, layer, x, tp->hooks.user);
+}
+
+// ---- tensors ----------------------------------------------------------------------------------
+
+static Tensor *tensor_new(Tape *tp, real *data, int rows, int cols) {
+    Tensor *x = object_take(tp, sizeof *x);
+    x->data = data;
+    x->rows = rows;
+    x->cols = x->ld = cols;
+    x->grad_block = NO_BLOCK;
+    return x;
+}
+
+Tensor *tape_tensor(Tape *tp, int rows, int cols) {
+    return tensor_new(tp, arena_reals(&tp->activations, (size_t)rows * (size_t)cols), rows, cols);
+}
+
+Tensor *tape_leaf(Tape *tp, real *data, int rows, int cols) {
+    return tensor_new(tp, data, rows, cols);
+}
+
+Tensor *tape_param(Tape *tp, Param *p) {
+    Tensor *x = tensor_new(tp, p->data, p->dim[0], (int)(p->count / (size_t)p->dim[0]));
+    x->param = p;
+    return x;
+}
+
+Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols) {
+    ASSERT(col >= 0 && col + cols <= x->cols);
+    Tensor *view = tensor_new(tp, x->data == NULL ? NULL : x->data + col, x->rows, cols);
+    view->ld = x->ld;
+    view->base = x->base != NULL ? x->base : x;
+    view->col = x->col + col;
+    return view;
+}
+
+real *tape_saved(Tape *tp, size_t count) {
+    return arena_reals(&tp->activations, count);
+}
+real *tape_scratch(Tape *tp, size_t count) {
+    return arena_reals(&tp->scratch, count);
+}
+
+void *tape_info(Tape *tp, const void *bytes, size_t size) {
+    void *copy = object_take(tp, size);
+    memcpy(copy, bytes, size);
+    return copy;
+}
+
+static void count_use(Tape *tp, Tensor *x) {
+    if (x == NULL || x->param == NULL || tp->replay > 0) return;
+    if (x->param->uses++ > 0) return;
+    tp->touched =
+        (Param **)grown(tp->touched, tp->touched_count, &tp->touched_capacity, sizeof *tp->touched);
+    tp->touched[tp->touched_count++] = x->param;
+}
+
+Tensor *tape_push(Tape *tp, const Node *node) {
+    arena_rewind(&tp->scratch, 0);
+    if (!tp->record) return node->out;
+    for (int i = 0; i < NODE_INPUTS; i++) count_use(tp, node->in[i]);
+    if (tp->segment > 0) return node->out;
+    tp->nodes = (Node *)grown(tp->nodes, tp->count, &tp->capacity, sizeof *tp->nodes);
+    tp->nodes[tp->count++] = *node;
+    return node->out;
+}
+
+// ---- gradient buffers -------------------------------------------------------------------------
+
+static int block_lend(Tape *tp, size_t count) {
+    for (int i = 0; i < tp->block_count; i++) {
+        if (!tp->blocks[i].lent && tp->blocks[i].count == count) {
+            tp->blocks[i].lent = true;
+            return i;
+        }
+    }
+    tp->blocks =
+        (Block *)grown(tp->blocks, tp->block_count, &tp->block_capacity, sizeof *tp->blocks);
+    tp->blocks[tp->block_count] =
+        (Block){.data = arena_reals(&tp->gradients, count), .count = count, .lent = true};
+    return tp->block_count++;
+}
+
+static void grad_release(Tape *tp, Tensor *x) {
+    if (x->grad_block == NO_BLOCK) return;
+    tp->blocks[x->grad_block].lent = false;
+    x->grad_block = NO_BLOCK;
+    x->grad = NULL;
+}
+
+static void grad_lend(Tape *tp, Tensor *x) {
+    size_t count = (size_t)x->rows * (size_t)x->cols;
+    x->grad_block = block_lend(tp, count);
+    x->grad = tp->blocks[x->grad_block].data;
+    if (!tp->dry) memset(x->grad, 0, count * sizeof(real));
+}
+
+real *tape_grad(Tape *tp, Tensor *x) {
+    if (x->param != NULL) {
+        ASSERT(tp->dry || x->param->grad != NULL);
+        return tp->dry ? NULL : x->param->grad;
+    }
+    Tensor *owner = x->base != NULL ? x->base : x;
+    if (owner->grad_block == NO_BLOCK) grad_lend(tp, owner);
+    return tp->dry ? NULL : owner->grad + x->col;
+}
+
+int tape_grad_ld(const Tensor *x) {
+    return x->base != NULL ? x->base->cols : x->cols;
+}
+
+// ---- the reverse walk -------------------------------------------------------------------------
+
+static void uses_done(Tape *tp, const Node *node) {
+    for (int i = 0; i < NODE_INPUTS; i++) {
+        Param *p = node->in[i] == NULL ? NULL : node->in[i]->param;
+        if (p == NULL) continue;
+        ASSERT(p->uses > 0);
+        if (--p->uses == 0 && tp->hooks.ready != NULL && !tp->dry) {
+            tp->hooks.ready(p, tp->hooks.user);
+        }
+    }
+}
+
+// Differentiates nodes [from, count) in reverse and drops them. A node whose output nobody used
+// still counts as a use of its parameters.
+static void walk(Tape *tp, int from) {
+    while (tp->count > from) {
+        Node node = tp->nodes[--tp->count];
+        if (node.out->grad_block != NO_BLOCK) node.backward(tp, &node);
+        grad_release(tp, node.out);
+        arena_rewind(&tp->scratch, 0);
+        uses_done(tp, &node);
+        if (tp->hooks.progress != NULL && !tp->dry) tp->hooks.progress(tp->hooks.user);
+    }
+}
+
+void tape_backward_from(Tape *tp, Tensor *root, const real *grad) {
+    ASSERT(tp->record && root->base == NULL && root->param == NULL);
+    grad_lend(tp, root);
+    if (!tp->dry) memcpy(root->grad, grad, (size_t)root->rows * (size_t)root->cols * sizeof(real));
+    walk(tp, 0);
+}
+
+void tape_backward(Tape *tp, Tensor *root) {
+    ASSERT(root->rows == 1 && root->cols == 1);
+    real one = 1;
+    tape_backward_from(tp, root, &one);
+}
+
+// ---- recomputation ----------------------------------------------------------------------------
+
+typedef struct Segment {
+    SegmentFn fn;
+    const void *args;
+} Segment;
+
+// Second run of the segment on top of the remaining tape, then its own reverse walk.
+static void segment_backward(Tape *tp, const Node *node) {
+    const Segment *s = node->info;
+    int from = tp->count;
+    size_t mark = arena_mark(&tp->activations);
+    tp->replay++;
+    Tensor *again = s->fn(tp, node->in[0], s->args);
+    tp->replay--;
+    ASSERT(again->base == NULL && tp->count > from);
+    again->grad = node->out->grad;  // hands the buffer over: released with its producer
+    again->grad_block = node->out->grad_block;
+    node->out->grad_block = NO_BLOCK;
+    walk(tp, from);
+    arena_rewind(&tp->activations, mark);
+}
+
+Tensor *tape_checkpoint(Tape *tp, SegmentFn fn, Tensor *x, const void *args, size_t args_bytes) {
+    size_t mark = arena_mark(&tp->activations);
+    tp->segment++;
+    Tensor *inner = fn(tp, x, args);
+    tp->segment--;
+    ASSERT(inner->base == NULL && inner != x);
+
+    // Only the result stays: it moves down to where the segment's activations began.
+    arena_rewind(&tp->activations, mark);
+    Tensor *out = tape_tensor(tp, inner->rows, inner->cols);
+    if (!tp->dry) {
+        memmove(out->data, inner->data, (size_t)out->rows * (size_t)out->cols * sizeof(real));
+    }
+    Segment s = {.fn = fn, .args = tape_info(tp, args, args_bytes)};
+    return tape_push(tp, &(Node){.backward = segment_backward,
+                                 .out = out,
+                                 .in = {x},
+                                 .info = tape_info(tp, &s, sizeof s)});
+}

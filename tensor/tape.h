@@ -19,7 +19,9 @@ typedef struct Tensor {
     Param *param;         // a parameter's leaf, else NULL
     struct Tensor *base;  // a column view's owner, else NULL
     int col;              // first column in base
-    real *grad;           // lent by the pool, or the parameter's own; NULL until a consumer contributes
+    real *grad;           // lent by the pool, or the parameter's own; dense (ld = cols)
+    int grad_block;       // pool block of grad, -1: none yet
+    double value;         // of a (1,1) sum, kept in double
 } Tensor;
 
 enum { NODE_INPUTS = 4, NODE_SAVED = 4 };
@@ -30,7 +32,6 @@ struct Node {
     Tensor *out, *in[NODE_INPUTS];  // unused inputs NULL
     real *saved[NODE_SAVED];        // op-private, in the arena
     const void *info;               // op-private constants, tape_info or longer lived
-    bool view;                      // in[0..] columns may be views: their gradients go to the owner
 };
 
 // Progress: run between nodes and large products, outside OpenMP regions (parallel polls messages there).
@@ -51,7 +52,7 @@ Status tape_reserve(Tape *tp) CHECKED;          // ends measuring
 size_t tape_bytes(const Tape *tp);              // activations + gradients, measured peak
 // Rewinds for the next micro-batch. record: keep nodes for backward (training) or not (evaluation).
 void tape_begin(Tape *tp, bool record);
-bool tape_is_dry(const Tape *tp);
+bool tape_is_dry(const Tape *tp);       // ops and backward functions then skip their kernels
 bool tape_records(const Tape *tp);
 void tape_set_hooks(Tape *tp, const TapeHooks *hooks);  // copied; NULL: none
 
@@ -61,7 +62,7 @@ Tensor *tape_param(Tape *tp, Param *p);                         // (dim0, produc
 Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols);      // columns of x, no copy, gradient into x's
 real *tape_saved(Tape *tp, size_t count);                       // lives until backward has used it
 void *tape_info(Tape *tp, const void *bytes, size_t size);      // a copy with the node's life
-real *tape_scratch(Tape *tp, size_t count);                     // valid until the op returns
+real *tape_scratch(Tape *tp, size_t count);                     // until tape_push, or backward, returns
 Tensor *tape_push(Tape *tp, const Node *node);                  // returns node->out
 void tape_site(Tape *tp, const char *name, int layer, Tensor *x);
 

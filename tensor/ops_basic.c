@@ -1,0 +1,136 @@
+// Token-local ops: embedding, linear maps, norms, gates.
+#include "tensor/gemm.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/ops.h"
+
+typedef struct EmbedInfo {
+    const int32_t *tokens;
+    real scale;
+    int pad;
+} EmbedInfo;
+
+static void embed_node(Tape *tp, const Node *n) {
+    const EmbedInfo *e = n->info;
+    real *dtable = tape_grad(tp, n->in[0]);
+    if (tape_is_dry(tp)) return;
+    embed_backward(dtable, n->out->grad, e->tokens, e->scale, e->pad, n->out->rows, n->out->cols);
+}
+
+Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad) {
+    EmbedInfo e = {b->tokens, scale, pad};
+    Tensor *y = tape_tensor(tp, b->seq.B * b->seq.T, table->cols);
+    if (!tape_is_dry(tp)) embed_forward(y->data, table->data, e.tokens, scale, y->rows, y->cols);
+    return tape_push(tp, &(Node){.backward = embed_node,
+                                 .out = y,
+                                 .in = {table},
+                                 .info = tape_info(tp, &e, sizeof e)});
+}
+
+static void linear_node(Tape *tp, const Node *n) {
+    Tensor *x = n->in[0], *w = n->in[1];
+    real *dx = tape_grad(tp, x), *dw = tape_grad(tp, w);
+    if (tape_is_dry(tp)) return;
+    linear_backward(dx, tape_grad_ld(x), dw, n->out->grad, n->out->cols, x->data, x->ld, w->data,
+                    x->rows, x->cols, n->out->cols);
+}
+
+Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight) {
+    ASSERT(x->cols == weight->cols);
+    Tensor *y = tape_tensor(tp, x->rows, weight->rows);
+    if (!tape_is_dry(tp)) {
+        linear_forward(y->data, y->ld, x->data, x->ld, weight->data, x->rows, x->cols, y->cols);
+    }
+    return tape_push(tp, &(Node){.backward = linear_node, .out = y, .in = {x, weight}});
+}
+
+static void srms_node(Tape *tp, const Node *n) {
+    Tensor *x = n->in[0];
+    real *dx = tape_grad(tp, x);
+    if (tape_is_dry(tp)) return;
+    srms_backward(dx, n->out->grad, x->data, n->saved[0], x->rows, x->cols);
+}
+
+Tensor *op_srms(Tape *tp, Tensor *x, real eps) {
+    ASSERT(x->base == NULL);
+    Tensor *y = tape_tensor(tp, x->rows, x->cols);
+    real *rho = tape_saved(tp, (size_t)x->rows);
+    if (!tape_is_dry(tp)) srms_forward(y->data, rho, x->data, eps, x->rows, x->cols);
+    return tape_push(tp, &(Node){.backward = srms_node, .out = y, .in = {x}, .saved = {rho}});
+}
+
+static void rmsnorm_node(Tape *tp, const Node *n) {
+    Tensor *x = n->in[0], *gain = n->in[1];
+    real *dx = tape_grad(tp, x), *dgain = tape_grad(tp, gain);
+    if (tape_is_dry(tp)) return;
+    rmsnorm_backward(dx, dgain, n->out->grad, x->data, gain->data, n->saved[0], x->rows, x->cols);
+}
+
+Tensor *op_rmsnorm(Tape *tp, Tensor *x, Tensor *gain, real eps) {
+    ASSERT(x->base == NULL);
+    Tensor *y = tape_tensor(tp, x->rows, x->cols);
+    real *rho = tape_saved(tp, (size_t)x->rows);
+    if (!tape_is_dry(tp)) {
+        rmsnorm_forward(y->data, rho, x->data, gain->data, eps, x->rows, x->cols);
+    }
+    return tape_push(tp,
+                     &(Node){.backward = rmsnorm_node, .out = y, .in = {x, gain}, .saved = {rho}});
+}
+
+static void silu_node(Tape *tp, const Node *n) {
+    Tensor *x = n->in[0];
+    real *dx = tape_grad(tp, x);
+    if (tape_is_dry(tp)) return;
+    silu_backward(dx, tape_grad_ld(x), n->out->grad, n->out->cols, x->data, x->ld, x->rows,
+                  x->cols);
+}
+
+Tensor *op_silu(Tape *tp, Tensor *x) {
+    Tensor *y = tape_tensor(tp, x->rows, x->cols);
+    if (!tape_is_dry(tp)) silu_forward(y->data, y->ld, x->data, x->ld, x->rows, x->cols);
+    return tape_push(tp, &(Node){.backward = silu_node, .out = y, .in = {x}});
+}
+
+static void mul_node(Tape *tp, const Node *n) {
+    Tensor *a = n->in[0], *b = n->in[1];
+    real *da = tape_grad(tp, a), *db = tape_grad(tp, b);
+    if (tape_is_dry(tp)) return;
+    mul_backward(da, tape_grad_ld(a), db, tape_grad_ld(b), n->out->grad, a->data, a->ld, b->data,
+                 b->ld, a->rows, a->cols);
+}
+
+Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b) {
+    ASSERT(a != b && a->rows == b->rows && a->cols == b->cols);
+    Tensor *y = tape_tensor(tp, a->rows, a->cols);
+    if (!tape_is_dry(tp)) mul_forward(y->data, a->data, a->ld, b->data, b->ld, a->rows, a->cols);
+    return tape_push(tp, &(Node){.backward = mul_node, .out = y, .in = {a, b}});
+}
+
+static void swiglu_node(Tape *tp, const Node *n) {
+    Tensor *a = n->in[0], *b = n->in[1];
+    real *da = tape_grad(tp, a), *db = tape_grad(tp, b);
+    if (tape_is_dry(tp)) return;
+    swiglu_backward(da, db, n->out->grad, a->data, b->data, a->rows, a->cols);
+}
+
+Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b) {
+    ASSERT(a != b && a->base == NULL && b->base == NULL && a->cols == b->cols);
+    Tensor *y = tape_tensor(tp, a->rows, a->cols);
+    if (!tape_is_dry(tp)) swiglu_forward(y->data, a->data, b->data, a->rows, a->cols);
+    return tape_push(tp, &(Node){.backward = swiglu_node, .out = y, .in = {a, b}});
+}
+
+static void add_node(Tape *tp, const Node *n) {
+    Tensor *a = n->in[0], *b = n->in[1];
+    real *da = tape_grad(tp, a), *db = tape_grad(tp, b);
+    if (tape_is_dry(tp)) return;
+    add_backward(da, db, n->out->grad, (size_t)a->rows * (size_t)a->cols);
+}
+
+Tensor *op_add(Tape *tp, Tensor *a, Tensor *b) {
+    ASSERT(a != b && a->base == NULL && b->base == NULL && a->cols == b->cols);
+    Tensor *y = tape_tensor(tp, a->rows, a->cols);
+    if (!tape_is_dry(tp)) {
+        add_forward(y->data, a->data, b->data, (size_t)a->rows * (size_t)a->cols);
+    }
+    return tape_push(tp, &(Node){.backward = add_node, .out = y, .in = {a, b}});
+}

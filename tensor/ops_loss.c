@@ -1,0 +1,85 @@
+// Cross-entropy fused with the output projection, in row blocks: only one block of logits exists at
+// a time.
+#include "tensor/gemm.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/ops.h"
+
+enum {
+    BLOCK_LOGITS = 1 << 22,
+    MIN_ROWS = 64
+};  // elements of a block of logits; rows it holds at least
+
+typedef struct LossInfo {
+    const int32_t *targets;
+    double *losses;  // (N) or NULL
+} LossInfo;
+
+// Scratch of one block.
+typedef struct LossBlock {
+    int rows;  // at most
+    real *logits, *lse;
+    double *loss;
+} LossBlock;
+
+static LossBlock block_take(Tape *tp, int N, int V) {
+    int rows = BLOCK_LOGITS / V;
+    if (rows < MIN_ROWS) rows = MIN_ROWS;
+    if (rows > N) rows = N;
+    LossBlock b = {.rows = rows};
+    b.logits = tape_scratch(tp, (size_t)rows * (size_t)V);
+    b.lse = tape_scratch(tp, (size_t)rows);
+    b.loss = (double *)tape_scratch(tp, (size_t)rows * sizeof(double) / sizeof(real));
+    return b;
+}
+
+// Logits and losses of rows [row, row+n); returns their sum.
+static double block_forward(const LossBlock *b, const Tensor *x, const Tensor *w, const LossInfo *l,
+                            int row, int n) {
+    const real *inp = x->data + (size_t)row * (size_t)x->ld;
+    linear_forward(b->logits, w->rows, inp, x->ld, w->data, n, x->cols, w->rows);
+    double *loss = l->losses != NULL ? l->losses + row : b->loss;
+    cross_entropy_forward(loss, b->lse, b->logits, l->targets + row, n, w->rows);
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += loss[i];
+    return sum;
+}
+
+static int block_rows(const LossBlock *b, int N, int row) {
+    return row + b->rows <= N ? b->rows : N - row;
+}
+
+static void loss_node(Tape *tp, const Node *node) {
+    const LossInfo *l = node->info;
+    Tensor *x = node->in[0], *w = node->in[1];
+    real *dx = tape_grad(tp, x), *dw = tape_grad(tp, w);
+    LossBlock b = block_take(tp, x->rows, w->rows);
+    if (tape_is_dry(tp)) return;
+    node->out->value = 0;
+    for (int row = 0; row < x->rows; row += b.rows) {
+        int n = block_rows(&b, x->rows, row);
+        node->out->value += block_forward(&b, x, w, l, row, n);
+        cross_entropy_backward(b.logits, b.lse, l->targets + row, node->out->grad[0], n, w->rows);
+        linear_backward(dx + (size_t)row * (size_t)tape_grad_ld(x), tape_grad_ld(x), dw, b.logits,
+                        w->rows, x->data + (size_t)row * (size_t)x->ld, x->ld, w->data, n, x->cols,
+                        w->rows);
+    }
+}
+
+Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *batch, double *losses) {
+    LossInfo l = {batch->targets, losses};
+    Tensor *out = tape_tensor(tp, 1, 1);
+    if (!tape_records(tp)) {
+        LossBlock b = block_take(tp, x->rows, weight->rows);
+        for (int row = 0; row < x->rows && !tape_is_dry(tp); row += b.rows) {
+            out->value += block_forward(&b, x, weight, &l, row, block_rows(&b, x->rows, row));
+        }
+    }
+    return tape_push(tp, &(Node){.backward = loss_node,
+                                 .out = out,
+                                 .in = {x, weight},
+                                 .info = tape_info(tp, &l, sizeof l)});
+}
+
+double tensor_item(const Tensor *loss) {
+    return loss->value;
+}

@@ -1,0 +1,191 @@
+// Ops along time: position codes, lightning attention, softmax attention.
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "tensor/kernels/kernels.h"
+#include "tensor/ops.h"
+
+// ---- position codes ----------------------------------------------------------------------------
+
+typedef struct RopeInfo {
+    const int64_t *pos;
+    double base;
+    int heads;
+} RopeInfo;
+
+static void rope_node(Tape *tp, const Node *n) {
+    const RopeInfo *r = n->info;
+    Tensor *x = n->in[0];
+    real *dx = tape_grad(tp, x);
+    if (tape_is_dry(tp)) return;
+    rope_backward(dx, tape_grad_ld(x), n->out->grad, r->pos, r->base, x->rows, r->heads,
+                  x->cols / r->heads);
+}
+
+Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads) {
+    RopeInfo r = {s->pos, base, heads};
+    Tensor *y = tape_tensor(tp, x->rows, x->cols);
+    if (!tape_is_dry(tp)) {
+        rope_forward(y->data, x->data, x->ld, r.pos, base, x->rows, heads, x->cols / heads);
+    }
+    return tape_push(
+        tp,
+        &(Node){.backward = rope_node, .out = y, .in = {x}, .info = tape_info(tp, &r, sizeof r)});
+}
+
+LrpeAngles op_lrpe_angles(Tape *tp, Tensor *theta, const SeqInfo *s) {
+    int N = s->B * s->T, C = (int)theta->param->count;
+    size_t count = (size_t)N * (size_t)C;
+    real *cosine = tape_saved(tp, count), *sine = tape_saved(tp, count);
+    if (!tape_is_dry(tp)) lrpe_angles(cosine, sine, theta->data, s->pos, N, C);
+    return (LrpeAngles){cosine, sine, s->pos};
+}
+
+typedef struct LrpeInfo {
+    LrpeAngles angles;
+    int heads;
+} LrpeInfo;
+
+static void lrpe_node(Tape *tp, const Node *n) {
+    const LrpeInfo *l = n->info;
+    Tensor *x = n->in[0];
+    real *dx = tape_grad(tp, x), *dtheta = tape_grad(tp, n->in[1]);
+    if (tape_is_dry(tp)) return;
+    lrpe_backward(dx, tape_grad_ld(x), dtheta, n->out->grad, x->data, x->ld, l->angles.cosine,
+                  l->angles.sine, l->angles.pos, x->rows, l->heads, x->cols / l->heads);
+}
+
+Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int heads) {
+    LrpeInfo l = {*a, heads};
+    Tensor *y = tape_tensor(tp, x->rows, 2 * x->cols);
+    if (!tape_is_dry(tp)) {
+        lrpe_forward(y->data, x->data, x->ld, a->cosine, a->sine, x->rows, heads, x->cols / heads);
+    }
+    return tape_push(tp, &(Node){.backward = lrpe_node,
+                                 .out = y,
+                                 .in = {x, theta},
+                                 .info = tape_info(tp, &l, sizeof l)});
+}
+
+// ---- lightning attention -----------------------------------------------------------------------
+
+static size_t state_reals(const LightningDims *d) {
+    return (size_t)d->B * (size_t)d->H * (size_t)d->A * (size_t)d->E;
+}
+
+static void lightning_node(Tape *tp, const Node *n) {
+    LightningDims d = *(const LightningDims *)n->info;
+    Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
+    real *dq = tape_grad(tp, q), *dk = tape_grad(tp, k), *dv = tape_grad(tp, v);
+    real *dstate = tape_scratch(tp, state_reals(&d));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, omp_get_max_threads()));
+    if (tape_is_dry(tp)) return;
+    d.ld_dq = tape_grad_ld(q);
+    d.ld_dk = tape_grad_ld(k);
+    d.ld_dv = tape_grad_ld(v);
+    d.ld_do = n->out->cols;
+    memset(dstate, 0, state_reals(&d) * sizeof(real));
+    lightning_backward(dq, dk, dv, dstate, n->out->grad, q->data, k->data, v->data, n->saved[0],
+                       scratch, &d);
+}
+
+Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
+                     const LightningArgs *a) {
+    LightningDims d = {.B = s->B,
+                       .T = s->T,
+                       .H = a->heads,
+                       .A = q->cols / a->heads,
+                       .E = v->cols / a->heads,
+                       .block = a->block,
+                       .ld_q = q->ld,
+                       .ld_k = k->ld,
+                       .ld_v = v->ld,
+                       .ld_o = v->cols,
+                       .decay = a->decay,
+                       .start = s->start};
+    Tensor *o = tape_tensor(tp, v->rows, v->cols);
+    real *store = tape_records(tp) ? tape_saved(tp, lightning_store_reals(&d)) : NULL;
+    real *state = a->state != NULL ? a->state : tape_scratch(tp, state_reals(&d));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, omp_get_max_threads()));
+    if (!tape_is_dry(tp)) {
+        if (a->state == NULL) memset(state, 0, state_reals(&d) * sizeof(real));
+        lightning_forward(o->data, state, store, q->data, k->data, v->data, scratch, &d);
+    }
+    return tape_push(tp, &(Node){.backward = lightning_node,
+                                 .out = o,
+                                 .in = {q, k, v},
+                                 .saved = {store},
+                                 .info = tape_info(tp, &d, sizeof d)});
+}
+
+// ---- softmax attention -------------------------------------------------------------------------
+
+static void attention_node(Tape *tp, const Node *n) {
+    AttentionDims d = *(const AttentionDims *)n->info;
+    Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
+    real *dq = tape_grad(tp, q), *dk = tape_grad(tp, k), *dv = tape_grad(tp, v);
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    if (tape_is_dry(tp)) return;
+    d.ld_dq = tape_grad_ld(q);
+    d.ld_dk = tape_grad_ld(k);
+    d.ld_dv = tape_grad_ld(v);
+    attention_backward(dq, dk, dv, n->out->grad, n->out->data, n->saved[0], q->data, k->data,
+                       v->data, scratch, &d);
+}
+
+Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
+                     const AttentionArgs *a) {
+    int D = q->cols / a->heads;
+    AttentionDims d = {.B = s->B,
+                       .Tq = s->T,
+                       .Tk = s->T,
+                       .H = a->heads,
+                       .Hk = a->kv_heads,
+                       .D = D,
+                       .ld_q = q->ld,
+                       .ld_k = k->ld,
+                       .ld_v = v->ld,
+                       .window = a->window,
+                       .scale = (real)(1.0 / sqrt(D)),
+                       .first = s->first};
+    Tensor *o = tape_tensor(tp, q->rows, q->cols);
+    real *lse = tape_saved(tp, (size_t)d.B * (size_t)d.H * (size_t)d.Tq);
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    if (!tape_is_dry(tp)) {
+        attention_forward(o->data, lse, q->data, k->data, v->data, scratch, &d);
+    }
+    return tape_push(tp, &(Node){.backward = attention_node,
+                                 .out = o,
+                                 .in = {q, k, v},
+                                 .saved = {lse},
+                                 .info = tape_info(tp, &d, sizeof d)});
+}
+
+Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
+                            const AttentionArgs *a) {
+    ASSERT(!tape_records(tp) && q->base == NULL);
+    int D = q->cols / a->heads, width = a->kv_heads * D;
+    AttentionDims d = {.B = 1,
+                       .Tq = s->T,
+                       .Tk = c->Tk,
+                       .offset = c->Tk - s->T,
+                       .H = a->heads,
+                       .Hk = a->kv_heads,
+                       .D = D,
+                       .ld_q = q->ld,
+                       .ld_k = width,
+                       .ld_v = width,
+                       .window = a->window,
+                       .scale = (real)(1.0 / sqrt(D))};
+    Tensor *o = tape_tensor(tp, q->rows, q->cols);
+    real *lse = tape_scratch(tp, (size_t)d.H * (size_t)d.Tq);
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    for (int b = 0; b < s->B && !tape_is_dry(tp); b++) {  // a cache row has its own stride
+        size_t row = (size_t)b * (size_t)s->T * (size_t)q->cols;
+        size_t cached = (size_t)b * (size_t)c->capacity * (size_t)width;
+        attention_forward(o->data + row, lse, q->data + row, c->keys + cached, c->values + cached,
+                          scratch, &d);
+    }
+    return tape_push(tp, &(Node){.out = o, .in = {q}});
+}
