@@ -64,14 +64,14 @@ Status model_open(Model *m, const ModelConfig *cfg) CHECKED;
 void model_close(Model *m);
 
 // State of a generation of B rows: one record a layer, behind the mixer. Lightning: (B,H,A,E), constant in length.
-// Softmax: a key/value cache that grows. pos: tokens seen so far by each row.
+// Softmax: a key/value cache that grows. A forward pass with a state reads and advances it.
 typedef struct DecodeState DecodeState;
 Status decode_open(DecodeState **s, const Model *m, int B) CHECKED;
 void decode_close(DecodeState *s);
-int64_t decode_pos(const DecodeState *s);
+const int64_t *decode_pos(const DecodeState *s);  // (B) tokens each row has seen
 size_t decode_bytes(const DecodeState *s);
 // Copies row `from` of src into row `to` of dst (prefilled one by one, decoded together).
-Status decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) CHECKED;
+void decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from);
 
 // Final hidden states after the last norm, (N,C). state NULL: training and evaluation, rows start from zero.
 Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);

@@ -23,7 +23,7 @@ Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int hea
 
 // state: NULL (start from zero) or (B,H,A,E) read and overwritten with the final state (generation, no gradient).
 typedef struct LightningArgs {
-    int heads, block;
+    int heads, block;     // block 0: chosen
     const double *decay;  // (heads), must outlive the tape's use
     real *state;
 } LightningArgs;
@@ -35,10 +35,11 @@ typedef struct AttentionArgs {
 } AttentionArgs;
 Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const AttentionArgs *a);  // (N,H*D) (N,Hk*D) (N,Hk*D) -> (N,H*D)
-// Against cached keys (generation): keys/values (B, capacity, Hk*D), Tk valid; no gradient.
+// Against cached keys (generation): keys/values (B, capacity, Hk*D); no gradient.
 typedef struct CacheView {
     const real *keys, *values;
-    int capacity, Tk;
+    int capacity;
+    const int *length;  // (B) valid keys of each row, the T new ones included
 } CacheView;
 Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
                             const AttentionArgs *a);

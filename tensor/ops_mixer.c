@@ -92,12 +92,13 @@ static void lightning_node(Tape *tp, const Node *n) {
 
 Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const LightningArgs *a) {
+    int A = q->cols / a->heads, E = v->cols / a->heads;
     LightningDims d = {.B = s->B,
                        .T = s->T,
                        .H = a->heads,
-                       .A = q->cols / a->heads,
-                       .E = v->cols / a->heads,
-                       .block = a->block,
+                       .A = A,
+                       .E = E,
+                       .block = a->block > 0 ? a->block : lightning_default_block(A, E),
                        .ld_q = q->ld,
                        .ld_k = k->ld,
                        .ld_v = v->ld,
@@ -168,8 +169,7 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
     int D = q->cols / a->heads, width = a->kv_heads * D;
     AttentionDims d = {.B = 1,
                        .Tq = s->T,
-                       .Tk = c->Tk,
-                       .offset = c->Tk - s->T,
+                       .Tk = c->capacity,
                        .H = a->heads,
                        .Hk = a->kv_heads,
                        .D = D,
@@ -181,9 +181,12 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_scratch(tp, (size_t)d.H * (size_t)d.Tq);
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
-    for (int b = 0; b < s->B && !tape_is_dry(tp); b++) {  // a cache row has its own stride
+    for (int b = 0; b < s->B && !tape_is_dry(tp);
+         b++) {  // a cache row has its own length and stride
         size_t row = (size_t)b * (size_t)s->T * (size_t)q->cols;
         size_t cached = (size_t)b * (size_t)c->capacity * (size_t)width;
+        d.Tk = c->length[b];
+        d.offset = d.Tk - s->T;
         attention_forward(o->data + row, lse, q->data + row, c->keys + cached, c->values + cached,
                           scratch, &d);
     }

@@ -113,13 +113,14 @@ static void note_needs(Tape *tp) {
     tp->scratch_need = larger(tp->scratch_need, tp->scratch.peak);
 }
 
-void tape_dry(Tape *tp) {
+void tape_dry(Tape *tp, bool record) {
     if (tp->dry) note_needs(tp);
     rewind_all(tp);
     arena_close(&tp->activations);
     arena_close(&tp->gradients);
     arena_close(&tp->scratch);
-    tp->dry = tp->record = true;
+    tp->dry = true;
+    tp->record = record;
 }
 
 Status tape_reserve(Tape *tp) {

@@ -47,7 +47,7 @@ typedef struct TapeHooks {
 Tape *tape_new(void);
 void tape_free(Tape *tp);
 // Measured by a dry run (tape_dry, model code, tape_backward), then reserved: E_NOMEM. Not collective; train agrees.
-void tape_dry(Tape *tp);                        // rewinds and starts measuring
+void tape_dry(Tape *tp, bool record);           // rewinds and measures one pass; call again for another shape
 Status tape_reserve(Tape *tp) CHECKED;          // ends measuring
 size_t tape_bytes(const Tape *tp);              // activations + gradients, measured peak
 // Rewinds for the next micro-batch. record: keep nodes for backward (training) or not (evaluation).

@@ -20,7 +20,7 @@ struct MixerOps {
     // Decode state of B rows; sizes may grow with tokens for caches. All NULL-safe on close.
     void *(*state_open)(const Model *m, const Layer *layer, int B);
     void (*state_close)(void *state);
-    void (*state_copy_row)(void *dst, int to, const void *src, int from, const Model *m);
+    void (*state_copy_row)(void *dst, int to, const void *src, int from);
     size_t (*state_bytes)(const void *state);
 };
 

@@ -1,0 +1,142 @@
+// The model section of the configuration and its resolution.
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+#define AT(member) offsetof(ModelConfig, member)
+// clang-format off
+const Field MODEL_FIELDS[] = {
+    {"model.preset", CFG_TEXT, AT(preset), 0, 0, "", NULL, "named size whose values are the defaults of this section", ""},
+    {"model.family", CFG_TEXT, AT(family), 0, 0, "tnl", "tnl|llama", "TransNormerLLM, or a Llama-style transformer", ""},
+    {"model.width", CFG_INT, AT(width), 1, 1 << 20, "256", NULL, "channels C of the residual stream", ""},
+    {"model.layers", CFG_INT, AT(layers), 1, MAX_LAYERS, "6", NULL, "blocks L", ""},
+    {"model.heads", CFG_INT, AT(heads), 1, 4096, "4", NULL, "heads H; C is a multiple of H", ""},
+    {"model.kv_heads", CFG_INT, AT(kv_heads), 0, 4096, "0", NULL, "key/value heads of N and W layers, 0 = heads", ""},
+    {"model.ffn", CFG_INT, AT(ffn), 1, 1 << 22, "704", NULL, "width of the channel mixer", ""},
+    {"model.vocab", CFG_INT, AT(vocab), 0, 1 << 24, "0", NULL, "vocabulary, 0 = that of the tokenizer", ""},
+    {"model.pattern", CFG_TEXT, AT(pattern), 0, 0, "L", NULL, "mixer of each layer, repeated: L lightning, N softmax, W sliding window", ""},
+    {"model.window", CFG_INT, AT(window), 1, 1 << 24, "1024", NULL, "keys a W layer sees, itself included", "tokens"},
+    {"model.lrpe", CFG_TEXT, AT(lrpe), 0, 0, "first", NULL, "lightning layers with LRPE: first, all, none, or numbers 0,3,7", ""},
+    {"model.tied", CFG_BOOL, AT(tied), 0, 0, "true", NULL, "output projection shares the embedding", ""},
+    {"model.scale_embedding", CFG_BOOL, AT(scale_embedding), 0, 0, "true", NULL, "multiply embeddings by sqrt(C) (tnl only)", ""},
+    {"model.norm_eps", CFG_F64, AT(norm_eps), 1e-12, 1e-2, "1e-6", NULL, "epsilon inside the norms' root", ""},
+    {"model.init_std", CFG_F64, AT(init_std), 0, 10, "0.02", NULL, "standard deviation of initial matrices", ""},
+    {"model.rope_base", CFG_F64, AT(rope_base), 1, 1e12, "10000", NULL, "base of RoPE in N and W layers", ""},
+    {"model.pad_id", CFG_INT, AT(pad_id), -1, 1 << 24, "0", NULL, "embedding row that starts at zero and learns nothing through the lookup, -1 = none", ""},
+    {"model.block", CFG_INT, AT(block), 0, 1 << 20, "0", NULL, "tokens a lightning block, 0 = chosen for the head size", "tokens"},
+    {"model.recompute", CFG_BOOL, AT(recompute), 0, 0, "false", NULL, "keep only block inputs and recompute the rest in backward", ""},
+};
+// clang-format on
+const int MODEL_FIELD_COUNT = sizeof MODEL_FIELDS / sizeof MODEL_FIELDS[0];
+
+static void set_text(Text dst, const char *src) {
+    memset(dst, 0, TEXT_BYTES);
+    strncpy(dst, src, TEXT_BYTES - 1);
+}
+
+// Copies a preset's values into the keys that are still defaults.
+static Status preset_apply(ModelConfig *m, const Config *origins) {
+    if (m->preset[0] == '\0') return OK;
+    const Preset *p = preset_find(m->preset);
+    if (p == NULL) {
+        FAIL(E_USAGE, "`sterna plan --presets` lists them", "model.preset: unknown preset `%s`",
+             m->preset);
+    }
+    const struct {
+        const char *key;
+        int *target, value;
+    } numbers[] = {
+        {"model.width", &m->width, p->width}, {"model.layers", &m->layers, p->layers},
+        {"model.heads", &m->heads, p->heads}, {"model.kv_heads", &m->kv_heads, p->kv_heads},
+        {"model.ffn", &m->ffn, p->ffn},       {"model.vocab", &m->vocab, p->vocab},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (config_is_default(origins, numbers[i].key)) *numbers[i].target = numbers[i].value;
+    }
+    if (config_is_default(origins, "model.family")) set_text(m->family, p->family);
+    if (config_is_default(origins, "model.pattern")) set_text(m->pattern, p->pattern);
+    if (config_is_default(origins, "model.lrpe")) set_text(m->lrpe, p->lrpe);
+    if (config_is_default(origins, "model.tied")) m->tied = p->tied;
+    return OK;
+}
+
+static Status expand_pattern(ModelConfig *m) {
+    size_t n = strlen(m->pattern);
+    if (n == 0) FAIL(E_USAGE, "for example LLLN", "model.pattern is empty");
+    for (int l = 0; l < m->layers; l++) {
+        m->layer[l] = m->pattern[(size_t)l % n];
+        if (mixer_find(m->layer[l]) == NULL) {
+            FAIL(E_USAGE, "L lightning, N softmax, W sliding window",
+                 "model.pattern: `%c` in `%s` is no mixer", m->layer[l], m->pattern);
+        }
+    }
+    return OK;
+}
+
+static Status expand_lrpe(ModelConfig *m) {
+    memset(m->layer_lrpe, 0, sizeof m->layer_lrpe);
+    bool all = strcmp(m->lrpe, "all") == 0;
+    if (all || strcmp(m->lrpe, "first") == 0) {
+        for (int l = 0; l < (all ? m->layers : 1); l++) m->layer_lrpe[l] = true;
+        return OK;
+    }
+    if (strcmp(m->lrpe, "none") == 0 || m->lrpe[0] == '\0') return OK;
+    for (const char *s = m->lrpe; *s != '\0';) {
+        char *end;
+        long l = strtol(s, &end, 10);
+        if (end == s || l < 0 || l >= m->layers || (*end != ',' && *end != '\0')) {
+            FAIL(E_USAGE, "first, all, none, or numbers such as 0,3,7",
+                 "model.lrpe: `%s` is not a list of layers 0..%d", m->lrpe, m->layers - 1);
+        }
+        m->layer_lrpe[l] = true;
+        s = *end == ',' ? end + 1 : end;
+    }
+    return OK;
+}
+
+// RoPE turns pairs of channels, so softmax layers need an even head size.
+static Status check_sizes(ModelConfig *m) {
+    if (m->kv_heads == 0) m->kv_heads = m->heads;
+    if (m->width % m->heads != 0) {
+        FAIL(E_USAGE, "choose heads that divide the width",
+             "model.width=%d is not a multiple of model.heads=%d", m->width, m->heads);
+    }
+    if (m->heads % m->kv_heads != 0) {
+        FAIL(E_USAGE, "choose kv_heads that divide heads",
+             "model.heads=%d is not a multiple of model.kv_heads=%d", m->heads, m->kv_heads);
+    }
+    m->head_size = m->width / m->heads;
+    bool softmax =
+        memchr(m->layer, 'N', (size_t)m->layers) || memchr(m->layer, 'W', (size_t)m->layers);
+    if (softmax && m->head_size % 2 != 0) {
+        FAIL(E_USAGE, "RoPE rotates pairs of channels",
+             "model.width/model.heads=%d is odd, but model.pattern has N or W layers",
+             m->head_size);
+    }
+    if (m->pad_id >= m->vocab && m->vocab > 0) {
+        FAIL(E_USAGE, "-1 for none", "model.pad_id=%d is outside of model.vocab=%d", m->pad_id,
+             m->vocab);
+    }
+    return OK;
+}
+
+Status model_config_resolve(ModelConfig *m, const Config *origins) {
+    if (origins != NULL) TRY(preset_apply(m, origins));
+    m->kind = strcmp(m->family, "llama") == 0 ? FAMILY_LLAMA : FAMILY_TNL;
+    if (m->layers > MAX_LAYERS) {
+        FAIL(E_USAGE, "raise MAX_LAYERS", "model.layers=%d is more than %d", m->layers, MAX_LAYERS);
+    }
+    TRY(expand_pattern(m));
+    TRY(expand_lrpe(m));
+    return check_sizes(m);
+}
+
+const char *model_dim_summary(const ModelConfig *m) {
+    static char line[256];
+    snprintf(line, sizeof line, "%s C=%d L=%d H=%d F=%d V=%d pattern %.*s%s%s",
+             m->kind == FAMILY_TNL ? "TransNormerLLM" : "Llama-style", m->width, m->layers,
+             m->heads, m->ffn, m->vocab, m->layers > 64 ? 64 : m->layers, m->layer,
+             m->layers > 64 ? "..." : "", m->tied ? " tied" : "");
+    return line;
+}

@@ -1,0 +1,225 @@
+// The model: its parameters and its forward pass, one line an op.
+//
+//   x = scale * E[token]
+//   x = x + mixer_l(norm(x)) ;  x = x + mlp_l(norm(x))      for each layer l
+//   logits = W_head norm(x)
+//
+// TransNormerLLM (arXiv:2307.14995): norm = SimpleRMSNorm, mlp = SGLU, scale = sqrt(C). Llama:
+// RMSNorm with a gain, SwiGLU, scale 1. Nobody writes a model's backward: the tape does.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/internal.h"
+
+// ---- parameters --------------------------------------------------------------------------------
+
+void layer_param_name(char *dst, size_t capacity, const Model *m, int layer, const char *part) {
+    const char *mixer = m->cfg.kind == FAMILY_TNL ? "token_mixer" : "self_attn";
+    snprintf(dst, capacity, "model.layers.%d.%s.%s", layer, mixer, part);
+}
+
+static int add_matrix(Model *m, const char *name, int rows, int cols, int tp_axis) {
+    int row = params_add(&m->params, name, 2, (int[]){rows, cols}, INIT_NORMAL, m->cfg.init_std);
+    m->params.rows[row].tp_axis = tp_axis;
+    m->params.rows[row].tp_sections = 1;
+    return row;
+}
+
+static int add_gain(Model *m, const char *name) {
+    if (m->cfg.kind == FAMILY_TNL) return -1;  // SimpleRMSNorm has none
+    return params_add(&m->params, name, 1, &m->cfg.width, INIT_ONE, 0);
+}
+
+// The channel mixer's matrices: two up, one down.
+static void add_mlp(Model *m, Layer *layer) {
+    static const char *const TNL[3] = {"channel_mixer.l1", "channel_mixer.l2", "channel_mixer.l3"};
+    static const char *const LLAMA[3] = {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+    const char *const *part = m->cfg.kind == FAMILY_TNL ? TNL : LLAMA;
+    char name[PARAM_NAME_BYTES];
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer->index, part[i]);
+        int rows = i < 2 ? m->cfg.ffn : m->cfg.width, cols = i < 2 ? m->cfg.width : m->cfg.ffn;
+        layer->mlp[i] = add_matrix(m, name, rows, cols, i < 2 ? 0 : 1);
+    }
+}
+
+static Status layer_layout(Model *m, int l) {
+    char name[PARAM_NAME_BYTES];
+    Layer *layer = &m->layers[l];
+    *layer =
+        (Layer){.mixer = mixer_find(m->cfg.layer[l]), .index = l, .lrpe = m->cfg.layer_lrpe[l]};
+    for (int i = 0; i < 12; i++) layer->param[i] = -1;
+    layer->decay = malloc((size_t)m->cfg.heads * sizeof *layer->decay);
+    if (layer->decay == NULL) FAIL(E_NOMEM, "", "out of memory");
+    lightning_decay(layer->decay, m->cfg.heads, l, m->cfg.layers);
+
+    snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", l);
+    layer->norm[0] = add_gain(m, name);
+    layer->mixer->params(m, layer);
+    snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", l);
+    layer->norm[1] = add_gain(m, name);
+    add_mlp(m, layer);
+    return OK;
+}
+
+Status model_open(Model *m, const ModelConfig *cfg) {
+    *m = (Model){.cfg = *cfg};
+    if (cfg->vocab < 1) {
+        FAIL(E_USAGE, "set model.vocab or give a tokenizer", "model.vocab is not known");
+    }
+    m->layers = calloc((size_t)cfg->layers, sizeof *m->layers);
+    if (m->layers == NULL) FAIL(E_NOMEM, "", "out of memory");
+    m->embed = add_matrix(m, "model.embed_tokens.weight", cfg->vocab, cfg->width, 0);
+    m->params.rows[m->embed].zero_row = cfg->pad_id;
+    for (int l = 0; l < cfg->layers; l++) TRY(layer_layout(m, l));
+    m->final_norm = add_gain(m, "model.norm.weight");
+    m->head = cfg->tied ? m->embed : add_matrix(m, "lm_head.weight", cfg->vocab, cfg->width, 0);
+    return OK;
+}
+
+void model_close(Model *m) {
+    for (int l = 0; m->layers != NULL && l < m->cfg.layers; l++) free(m->layers[l].decay);
+    free(m->layers);
+    params_free(&m->params);
+    *m = (Model){0};
+}
+
+// Head slopes of ALiBi (Press et al. 2022): powers of 2^(-8/H); for other H the odd ones of the
+// next power follow.
+static double slope(int heads, int h) {
+    int p = 1;
+    while (2 * p <= heads) p *= 2;
+    if (h < p) return pow(2.0, -8.0 * (h + 1) / p);
+    return pow(2.0, -8.0 * (2 * (h - p) + 1) / (2.0 * p));
+}
+
+// The factor falls from 1 in the first layer to 1e-5 in the last, so that late layers hardly
+// forget.
+void lightning_decay(double *decay, int heads, int layer, int layers) {
+    double depth = layers > 1 ? (double)layer / (layers - 1) : 0.0;
+    for (int h = 0; h < heads; h++) decay[h] = slope(heads, h) * (1.0 - depth + 1e-5);
+}
+
+// ---- forward -----------------------------------------------------------------------------------
+
+typedef struct BlockArgs {
+    Model *m;
+    const Layer *layer;
+    const SeqInfo *seq;
+    void *state;
+} BlockArgs;
+
+static Tensor *norm(Tape *tp, Model *m, Tensor *x, int gain) {
+    real eps = (real)m->cfg.norm_eps;
+    if (gain < 0) return op_srms(tp, x, eps);
+    return op_rmsnorm(tp, x, tape_param(tp, &m->params.rows[gain]), eps);
+}
+
+static Tensor *channel_mixer(Tape *tp, Model *m, const Layer *layer, Tensor *x) {
+    Tensor *a = op_linear(tp, x, tape_param(tp, &m->params.rows[layer->mlp[0]]));
+    Tensor *b = op_linear(tp, x, tape_param(tp, &m->params.rows[layer->mlp[1]]));
+    Tensor *h = m->cfg.kind == FAMILY_TNL ? op_mul(tp, a, b) : op_swiglu(tp, a, b);
+    return op_linear(tp, h, tape_param(tp, &m->params.rows[layer->mlp[2]]));
+}
+
+static Tensor *block_forward(Tape *tp, Tensor *x, const void *args) {
+    const BlockArgs *b = args;
+    int l = b->layer->index;
+    MixerRun run = {tp, b->m, b->layer, b->seq, b->state};
+
+    tape_site(tp, "residual_in", l, x);
+    Tensor *mixed = b->layer->mixer->forward(&run, norm(tp, b->m, x, b->layer->norm[0]));
+    tape_site(tp, "mixer_out", l, mixed);
+    x = op_add(tp, x, mixed);
+    Tensor *mlp = channel_mixer(tp, b->m, b->layer, norm(tp, b->m, x, b->layer->norm[1]));
+    tape_site(tp, "mlp_out", l, mlp);
+    x = op_add(tp, x, mlp);
+    tape_site(tp, "residual_out", l, x);
+    return x;
+}
+
+Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
+    const ModelConfig *c = &m->cfg;
+    bool scaled = c->kind == FAMILY_TNL && c->scale_embedding;
+    Tensor *table = tape_param(tp, &m->params.rows[m->embed]);
+    Tensor *x = op_embed(tp, table, b, scaled ? (real)sqrt(c->width) : 1, c->pad_id);
+    for (int l = 0; l < c->layers; l++) {
+        BlockArgs args = {m, &m->layers[l], &b->seq, state == NULL ? NULL : state->layer[l]};
+        bool keep = tape_records(tp) && !c->recompute;
+        x = keep ? block_forward(tp, x, &args)
+                 : tape_checkpoint(tp, block_forward, x, &args, sizeof args);
+    }
+    for (int r = 0; state != NULL && r < b->seq.B && !tape_is_dry(tp); r++)
+        state->pos[r] += b->seq.T;
+    return norm(tp, m, x, m->final_norm);
+}
+
+Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses) {
+    Tensor *x = model_hidden(tp, m, b, NULL);
+    return op_loss_head(tp, x, tape_param(tp, &m->params.rows[m->head]), b, losses);
+}
+
+Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
+    Tensor *x = model_hidden(tp, m, b, state);
+    Tensor *logits = op_linear(tp, x, tape_param(tp, &m->params.rows[m->head]));
+    tape_site(tp, "logits", -1, logits);
+    return logits;
+}
+
+// ---- decode state ------------------------------------------------------------------------------
+
+Status decode_open(DecodeState **out, const Model *m, int B) {
+    DecodeState *s = calloc(1, sizeof *s);
+    if (s == NULL) FAIL(E_NOMEM, "", "out of memory");
+    *out = s;
+    s->model = m;
+    s->B = B;
+    s->pos = calloc((size_t)B, sizeof *s->pos);
+    s->layer = calloc((size_t)m->cfg.layers, sizeof *s->layer);
+    if (s->pos == NULL || s->layer == NULL) FAIL(E_NOMEM, "", "out of memory");
+    for (int l = 0; l < m->cfg.layers; l++) {
+        s->layer[l] = m->layers[l].mixer->state_open(m, &m->layers[l], B);
+    }
+    return OK;
+}
+
+void decode_close(DecodeState *s) {
+    if (s == NULL) return;
+    for (int l = 0; s->layer != NULL && l < s->model->cfg.layers; l++) {
+        s->model->layers[l].mixer->state_close(s->layer[l]);
+    }
+    free(s->layer);
+    free(s->pos);
+    free(s);
+}
+
+const int64_t *decode_pos(const DecodeState *s) {
+    return s->pos;
+}
+
+size_t decode_bytes(const DecodeState *s) {
+    size_t sum = 0;
+    for (int l = 0; l < s->model->cfg.layers; l++) {
+        sum += s->model->layers[l].mixer->state_bytes(s->layer[l]);
+    }
+    return sum;
+}
+
+void decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) {
+    for (int l = 0; l < dst->model->cfg.layers; l++) {
+        dst->model->layers[l].mixer->state_copy_row(dst->layer[l], to, src->layer[l], from);
+    }
+    dst->pos[to] = src->pos[from];
+}
+
+// ---- costs -------------------------------------------------------------------------------------
+
+size_t model_parameters(const Model *m) {
+    return params_elements(&m->params);
+}
+
+double model_flops_per_token(const Model *m) {
+    const Param *embed = &m->params.rows[m->embed], *head = &m->params.rows[m->head];
+    return 6.0 * (double)(model_parameters(m) - embed->count + (m->cfg.tied ? head->count : 0));
+}
