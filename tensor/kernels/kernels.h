@@ -85,6 +85,7 @@ typedef struct LightningDims {
     const uint8_t *start;        // (B,T) document starts, or NULL: none
 } LightningDims;
 
+int lightning_default_block(int A, int E);               // the fastest measured
 size_t lightning_store_reals(const LightningDims *d);    // reals of `store`: one state a block, head and row
 size_t lightning_scratch_reals(const LightningDims *d, int threads);  // of `scratch`, forward and backward alike
 // state (B,H,A,E): in = S before the first token (the caller zeroes it where there is none), out = S after the
