@@ -1,1 +1,286 @@
-#include "checkpoints/checkpoint.h"
+// Reader of safetensors: u64 length, JSON header {name: {dtype, shape, data_offsets}}, data.
+//
+// Files come from anywhere, so nothing in a header is believed. After st_open every tensor is known
+// to lie inside the mapping, its bytes are exactly shape * dtype, and the tensors cover the data
+// section without overlap or hole, which the format demands
+// (https://github.com/huggingface/safetensors, "Format"). A file that another process cuts short
+// while we hold it mapped still ends the program (SIGBUS), like any mapping.
+#include "checkpoints/internal.h"
+
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+enum { LENGTH_BYTES = 8, HEADER_MAX = 100000000, MAX_DIMS = 8 };  // the reference library's limit
+static const char HINT[] = "the file is damaged or is not safetensors: fetch or export it again";
+
+struct StFile {
+    Mapping map;
+    size_t data_begin, data_bytes;
+    StTensor *tensors;         // as they lie in the data section
+    const StTensor **by_name;  // sorted
+    int count;
+    char path[PATH_BYTES];
+};
+
+__attribute__((format(printf, 3, 4))) static Status bad(const StFile *f, const char *tensor,
+                                                        const char *fmt, ...) {
+    char cause[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(cause, sizeof cause, fmt, ap);
+    va_end(ap);
+    if (tensor == NULL) FAIL(E_FORMAT, HINT, "%s: %s", f->path, cause);
+    FAIL(E_FORMAT, HINT, "%s: tensor '%.*s': %s", f->path, 200, tensor, cause);
+}
+
+void shape__text(char *out, size_t capacity, const int64_t *dim, int ndim) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < ndim && used < capacity; i++) {
+        used += (size_t)snprintf(out + used, capacity - used, "%s%lld", i == 0 ? "[" : ", ",
+                                 (long long)dim[i]);
+    }
+    if (used < capacity) snprintf(out + used, capacity - used, ndim == 0 ? "[]" : "]");
+}
+
+bool file__is_plain(const char *name) {
+    size_t n = strlen(name);
+    if (n == 0 || n >= FILE_NAME_BYTES || name[0] == '.') return false;
+    for (size_t i = 0; i < n; i++) {
+        if (name[i] == '/' || (unsigned char)name[i] < ' ' || name[i] == 0x7f) return false;
+    }
+    return true;
+}
+
+uint64_t st__elements(const StTensor *t) {
+    uint64_t n = 1;
+    for (int i = 0; i < t->ndim; i++) n *= (uint64_t)t->dim[i];
+    return n;
+}
+
+// One line in a message, one entry of our table.
+static Status parse_name(const StFile *f, StTensor *t, const char *name) {
+    size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f) {
+            return bad(f, NULL, "a tensor's name holds control characters");
+        }
+    }
+    if (n >= sizeof t->name) {
+        return bad(f, name, "the name has %zu bytes, at most %zu are supported", n,
+                   sizeof t->name - 1);
+    }
+    memcpy(t->name, name, n + 1);
+    return OK;
+}
+
+static Status parse_shape(const StFile *f, StTensor *t, const Json *shape) {
+    if (!json_is_array(shape)) return bad(f, t->name, "'shape' is missing or not a list");
+    if (json_count(shape) > MAX_DIMS) {
+        return bad(f, t->name, "%zu dimensions, at most %d are supported", json_count(shape),
+                   MAX_DIMS);
+    }
+    t->ndim = (int)json_count(shape);
+    for (int i = 0; i < t->ndim; i++) {
+        t->dim[i] =
+            json_is_int(json_at(shape, (size_t)i)) ? json_int(json_at(shape, (size_t)i), -1) : -1;
+        if (t->dim[i] < 0) return bad(f, t->name, "dimension %d of 'shape' is not a count", i);
+    }
+
+    // A zero anywhere makes the product zero, but the others must not overflow before it is met.
+    uint64_t bytes = dtype_bytes(t->dtype);
+    for (int i = 0; i < t->ndim; i++) {
+        uint64_t d = (uint64_t)t->dim[i];
+        if (d != 0 && bytes > UINT64_MAX / d) return bad(f, t->name, "the shape overflows 64 bits");
+        bytes *= d;
+    }
+    t->bytes = bytes;
+    return OK;
+}
+
+static Status parse_offsets(const StFile *f, StTensor *t, const Json *offsets) {
+    if (!json_is_array(offsets) || json_count(offsets) != 2 || !json_is_int(json_at(offsets, 0)) ||
+        !json_is_int(json_at(offsets, 1))) {
+        return bad(f, t->name, "'data_offsets' is not a pair of integers");
+    }
+    int64_t begin = json_int(json_at(offsets, 0), -1), end = json_int(json_at(offsets, 1), -1);
+    if (begin < 0 || end < begin || (uint64_t)end > f->data_bytes) {
+        return bad(f, t->name, "offsets [%lld, %lld] do not lie in the %zu bytes of data",
+                   (long long)begin, (long long)end, f->data_bytes);
+    }
+    if ((uint64_t)(end - begin) != t->bytes) {
+        char shape[200];
+        shape__text(shape, sizeof shape, t->dim, t->ndim);
+        return bad(f, t->name, "%s %s needs %llu bytes, the offsets span %lld",
+                   dtype_name(t->dtype), shape, (unsigned long long)t->bytes,
+                   (long long)(end - begin));
+    }
+    t->begin = (uint64_t)begin;
+    return OK;
+}
+
+static Status metadata_check(const char *key, const Json *value, void *user) {
+    (void)key;
+    if (!json_is_text(value)) return bad(user, NULL, "'__metadata__' may hold texts only");
+    return OK;
+}
+
+static Status parse_entry(const char *key, const Json *value, void *user) {
+    StFile *f = user;
+    if (strcmp(key, "__metadata__") == 0) {
+        if (!json_is_object(value)) return bad(f, NULL, "'__metadata__' is not an object");
+        return json_each(value, metadata_check, f);
+    }
+    StTensor *t = &f->tensors[f->count];
+    TRY(parse_name(f, t, key));
+    if (!json_is_object(value)) return bad(f, t->name, "its entry is not an object");
+    const char *dtype = json_text(json_get(value, "dtype"), "");
+    if (!dtype__parse(&t->dtype, dtype)) {
+        return bad(f, t->name, "dtype '%.40s' is not supported (F32, F64, BF16, F16, I64, I32 are)",
+                   dtype);
+    }
+    TRY(parse_shape(f, t, json_get(value, "shape")));
+    TRY(parse_offsets(f, t, json_get(value, "data_offsets")));
+    f->count++;
+    return OK;
+}
+
+static int compare_places(const void *a, const void *b) {
+    const StTensor *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;  // empty tensors first
+    return strcmp(x->name, y->name);
+}
+
+static int compare_names(const void *a, const void *b) {
+    const StTensor *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static Status check_coverage(StFile *f) {
+    if (f->count > 0) qsort(f->tensors, (size_t)f->count, sizeof *f->tensors, compare_places);
+    uint64_t end = 0;
+    for (int i = 0; i < f->count; i++) {
+        const StTensor *t = &f->tensors[i];
+        if (t->begin < end) return bad(f, t->name, "overlaps tensor '%s'", f->tensors[i - 1].name);
+        if (t->begin > end) {
+            return bad(f, t->name, "a hole of %llu bytes lies before it",
+                       (unsigned long long)(t->begin - end));
+        }
+        end += t->bytes;
+    }
+    if (end != f->data_bytes) {
+        return bad(f, NULL, "%llu bytes after the last tensor",
+                   (unsigned long long)(f->data_bytes - end));
+    }
+    return OK;
+}
+
+static Status parse_header(StFile *f, const Json *root) {
+    if (!json_is_object(root)) return bad(f, NULL, "the header is not a JSON object");
+    size_t entries = json_count(root);
+    if (entries > INT_MAX) return bad(f, NULL, "%zu tensors", entries);
+    f->tensors = calloc(entries + 1, sizeof *f->tensors);
+    f->by_name = calloc(entries + 1, sizeof *f->by_name);
+    if (f->tensors == NULL || f->by_name == NULL) {
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory for a table of %zu tensors",
+             f->path, entries);
+    }
+    TRY(json_each(root, parse_entry, f));
+    TRY(check_coverage(f));
+    for (int i = 0; i < f->count; i++) f->by_name[i] = &f->tensors[i];
+    if (f->count > 0) qsort(f->by_name, (size_t)f->count, sizeof(f->by_name[0]), compare_names);
+    return OK;
+}
+
+static Status read_header(StFile *f) {
+    if (f->map.bytes < LENGTH_BYTES) return bad(f, NULL, "only %zu bytes long", f->map.bytes);
+    uint64_t length;
+    memcpy(&length, f->map.data, sizeof length);
+    if (length > HEADER_MAX || length > f->map.bytes - LENGTH_BYTES) {
+        return bad(f, NULL, "a header of %llu bytes in a file of %zu", (unsigned long long)length,
+                   f->map.bytes);
+    }
+    const char *text = f->map.data + LENGTH_BYTES;
+    if (length == 0 || text[0] != '{') return bad(f, NULL, "the header does not start with '{'");
+    f->data_begin = LENGTH_BYTES + (size_t)length;
+    f->data_bytes = f->map.bytes - f->data_begin;
+
+    Json *root = NULL;
+    TRY(json_open(&root, text, (size_t)length, f->path));
+    Status st = parse_header(f, root);
+    json_close(root);
+    return st;
+}
+
+Status st_open(StFile **out, const char *path) {
+    *out = NULL;
+    StFile *f = calloc(1, sizeof *f);
+    if (f == NULL) FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to open it", path);
+    snprintf(f->path, sizeof f->path, "%s", path);
+    Status st = file_map(path, &f->map);
+    if (st == OK) st = read_header(f);
+    if (st != OK) {
+        st_close(f);
+        return st;
+    }
+    *out = f;
+    return OK;
+}
+
+void st_close(StFile *f) {
+    if (f == NULL) return;
+    file_unmap(&f->map);
+    free(f->tensors);
+    free(f->by_name);
+    free(f);
+}
+
+int st_count(const StFile *f) {
+    return f->count;
+}
+
+const StTensor *st_tensor(const StFile *f, int i) {
+    ASSERT(i >= 0 && i < f->count);
+    return &f->tensors[i];
+}
+
+const StTensor *st_find(const StFile *f, const char *name) {
+    size_t low = 0, high = (size_t)f->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(f->by_name[middle]->name, name);
+        if (order == 0) return f->by_name[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+const void *st_data(const StFile *f, const StTensor *t) {
+    return f->map.data + f->data_begin + t->begin;
+}
+
+const void *st__header(const StFile *f, size_t *bytes) {
+    *bytes = f->data_begin;
+    return f->map.data;
+}
+
+Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin,
+                     uint64_t count) {
+    if (!dtype__is_float(t->dtype)) {
+        FAIL(E_FORMAT, "weights must be F32, F64, BF16 or F16",
+             "%s: tensor '%s' holds integers (%s)", f->path, t->name, dtype_name(t->dtype));
+    }
+    uint64_t elements = t->bytes / dtype_bytes(t->dtype);
+    ASSERT(begin <= elements && count <= elements - begin);
+    const char *at = (const char *)st_data(f, t) + begin * dtype_bytes(t->dtype);
+    reals__decode(out, at, t->dtype, (size_t)count);
+    return OK;
+}

@@ -1,0 +1,121 @@
+// A ParamSet as a Hugging Face directory: model.safetensors, or model-00001-of-000NN.safetensors
+// and their index. The bytes are a function of the weights and the arguments alone: export, import,
+// export gives the same files.
+#include "checkpoints/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+
+static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
+
+typedef struct Export {
+    const ParamSet *ps;
+    const char *dir;
+    Dtype dtype;
+    int *shard_of;  // per row
+    int shards;
+    uint64_t total_bytes;
+} Export;
+
+static void shard_name(char out[FILE_NAME_BYTES], int shard, int shards) {
+    if (shards == 1)
+        snprintf(out, FILE_NAME_BYTES, "%s", SINGLE);
+    else
+        snprintf(out, FILE_NAME_BYTES, "model-%05d-of-%05d.safetensors", shard + 1, shards);
+}
+
+// Rows in order; a shard is closed when the next row would not fit. A row larger than the limit
+// stands alone.
+static void plan_shards(Export *e, uint64_t max_bytes) {
+    uint64_t filled = 0;
+    int shard = 0;
+    for (int i = 0; i < e->ps->count; i++) {
+        uint64_t bytes = e->ps->rows[i].count * dtype_bytes(e->dtype);
+        if (max_bytes > 0 && filled > 0 && filled + bytes > max_bytes) {
+            shard++;
+            filled = 0;
+        }
+        filled += bytes;
+        e->total_bytes += bytes;
+        e->shard_of[i] = shard;
+    }
+    e->shards = shard + 1;
+}
+
+static StSource source_of(const Param *p, Dtype dtype) {
+    StSource s = {.t = {.dtype = dtype, .ndim = p->ndim}, .data = p->data};
+    _Static_assert(PARAM_NAME_BYTES <= sizeof s.t.name, "a row's name fits a tensor's");
+    memcpy(s.t.name, p->name, sizeof p->name);
+    for (int d = 0; d < p->ndim; d++) s.t.dim[d] = p->dim[d];
+    return s;
+}
+
+static Status write_shard(const Export *e, int shard) {
+    StSource *sources = calloc((size_t)e->ps->count + 1, sizeof *sources);
+    if (sources == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to export", e->dir);
+    int count = 0;
+    for (int i = 0; i < e->ps->count; i++) {
+        if (e->shard_of[i] == shard) sources[count++] = source_of(&e->ps->rows[i], e->dtype);
+    }
+    char name[FILE_NAME_BYTES], path[PATH_BYTES];
+    shard_name(name, shard, e->shards);
+    path_join(path, e->dir, name);
+    Status st = st_write(path, sources, count);
+    free(sources);
+    return st;
+}
+
+static Status write_index(const Export *e) {
+    JsonOut out = {.indent = 2};
+    jsonout_open_object(&out, NULL);
+    jsonout_open_object(&out, "metadata");
+    jsonout_int(&out, "total_size", (int64_t)e->total_bytes);
+    jsonout_close_object(&out);
+    jsonout_open_object(&out, "weight_map");
+    for (int i = 0; i < e->ps->count; i++) {
+        char name[FILE_NAME_BYTES];
+        shard_name(name, e->shard_of[i], e->shards);
+        jsonout_text(&out, e->ps->rows[i].name, name);
+    }
+    jsonout_close_object(&out);
+    jsonout_close_object(&out);
+    char path[PATH_BYTES];
+    path_join(path, e->dir, INDEX);
+    Status st = file_write(path, out.text, out.bytes);
+    jsonout_free(&out);
+    return st;
+}
+
+// What an earlier export of the other kind left would make the directory ambiguous.
+static Status remove_stale(const Export *e) {
+    char path[PATH_BYTES];
+    path_join(path, e->dir, e->shards == 1 ? INDEX : SINGLE);
+    if (unlink(path) == 0 || errno == ENOENT) return OK;
+    FAIL(E_IO, "remove it, or export to an empty directory", "cannot remove %s: %s", path,
+         strerror(errno));
+}
+
+static Status export_all(Export *e, uint64_t max_shard_bytes) {
+    plan_shards(e, max_shard_bytes);
+    TRY(remove_stale(e));
+    for (int i = 0; i < e->shards; i++) TRY(write_shard(e, i));
+    return e->shards == 1 ? OK : write_index(e);  // last: an index stands for a complete set
+}
+
+Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) {
+    ASSERT(dtype__is_float(dtype));
+    TRY(path__check(dir));
+    TRY(dir_make(dir));
+    Export e = {.ps = ps, .dir = dir, .dtype = dtype};
+    e.shard_of = calloc((size_t)ps->count + 1, sizeof *e.shard_of);
+    if (e.shard_of == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to export", dir);
+    Status st = export_all(&e, max_shard_bytes);
+    free(e.shard_of);
+    return st;
+}

@@ -1,0 +1,271 @@
+// Weights of a Hugging Face directory into a ParamSet, matched by row name.
+//
+// A directory holds model.safetensors, or shards and an index that maps each tensor to its shard.
+// Everything is checked before the first weight is touched: index and shards must tell the same
+// story, every row must be there in its shape, and every tensor must have a row, but for the few
+// that carry no weights (IGNORED).
+#include "checkpoints/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
+static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.weight";
+static const char TIED_HINT[] = "set model.tied to what config.json says (tie_word_embeddings)";
+// Endings of names: a version counter of the TransNormer code, and tables old Llama exports carry
+// along.
+static const char *const IGNORED[] = {"decoder.version", ".rotary_emb.inv_freq"};
+enum { COMPARE_COUNT = 1 << 14 };
+
+typedef struct Shard {
+    char name[FILE_NAME_BYTES], path[PATH_BYTES];
+    StFile *file;
+} Shard;
+
+typedef struct HfDir {
+    const char *path;
+    Shard *shards;
+    int count, capacity;
+    Json *index;  // NULL for a single file
+    char index_path[PATH_BYTES];
+} HfDir;
+
+typedef struct Found {
+    const Shard *shard;
+    const StTensor *tensor;  // NULL: none
+} Found;
+
+static void hf_close(HfDir *d) {
+    for (int i = 0; i < d->count; i++) st_close(d->shards[i].file);
+    free(d->shards);
+    json_close(d->index);
+    *d = (HfDir){0};
+}
+
+static Status add_shard(HfDir *d, const char *name) {
+    for (int i = 0; i < d->count; i++) {
+        if (strcmp(d->shards[i].name, name) == 0) return OK;
+    }
+    if (d->count == d->capacity) {
+        d->capacity = d->capacity == 0 ? 8 : 2 * d->capacity;
+        Shard *grown = realloc(d->shards, (size_t)d->capacity * sizeof *grown);
+        if (grown == NULL)
+            FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to open it", d->path);
+        d->shards = grown;
+    }
+    Shard *s = &d->shards[d->count];
+    *s = (Shard){0};
+    snprintf(s->name, sizeof s->name, "%s", name);
+    path_join(s->path, d->path, name);
+    TRY(st_open(&s->file, s->path));
+    d->count++;
+    return OK;
+}
+
+static Found find(const HfDir *d, const char *name) {
+    for (int i = 0; i < d->count; i++) {
+        const StTensor *t = st_find(d->shards[i].file, name);
+        if (t != NULL) return (Found){&d->shards[i], t};
+    }
+    return (Found){0};
+}
+
+// --- the index ---
+
+static Status open_mapped(const char *tensor, const Json *value, void *user) {
+    HfDir *d = user;
+    const char *name = json_text(value, "");
+    if (!file__is_plain(name)) {  // a name with a way out of the directory could read any file
+        FAIL(E_FORMAT, "the index is damaged or hostile: do not use it",
+             "%s: tensor '%.160s' is said to be in '%.200s', which is no plain file name",
+             d->index_path, tensor, name);
+    }
+    return add_shard(d, name);
+}
+
+static Status check_mapped(const char *tensor, const Json *value, void *user) {
+    const HfDir *d = user;
+    for (int i = 0; i < d->count; i++) {
+        if (strcmp(d->shards[i].name, json_text(value, "")) != 0) continue;
+        if (st_find(d->shards[i].file, tensor) != NULL) return OK;
+    }
+    FAIL(E_FORMAT, "fetch the missing shard again", "%s: tensor '%.160s' is not in '%.200s'",
+         d->index_path, tensor, json_text(value, ""));
+}
+
+// With check_mapped this also excludes a name in two shards.
+static Status check_unmapped(const HfDir *d, const Json *map) {
+    for (int i = 0; i < d->count; i++) {
+        for (int t = 0; t < st_count(d->shards[i].file); t++) {
+            const char *name = st_tensor(d->shards[i].file, t)->name;
+            if (strcmp(json_text(json_get(map, name), ""), d->shards[i].name) == 0) continue;
+            FAIL(E_FORMAT, "index and shards do not belong together: fetch both again",
+                 "%s: tensor '%s' of %s is not listed there", d->index_path, name,
+                 d->shards[i].name);
+        }
+    }
+    return OK;
+}
+
+static Status open_sharded(HfDir *d) {
+    TRY(json_open_file(&d->index, d->index_path));
+    const Json *map = json_get(d->index, "weight_map");
+    if (!json_is_object(map)) {
+        FAIL(E_FORMAT, "fetch the index again", "%s: 'weight_map' is missing or not an object",
+             d->index_path);
+    }
+    TRY(json_each(map, open_mapped, d));
+    TRY(json_each(map, check_mapped, d));
+    return check_unmapped(d, map);
+}
+
+static Status open_any(HfDir *d) {
+    char single[PATH_BYTES];
+    path_join(single, d->path, SINGLE);
+    path_join(d->index_path, d->path, INDEX);
+    if (path_exists(single)) return add_shard(d, SINGLE);
+    if (path_exists(d->index_path)) return open_sharded(d);
+    FAIL(E_IO,
+         "a Hugging Face directory in safetensors form is needed (pytorch_model.bin is not read)",
+         "%s: neither %s nor %s is there", d->path, SINGLE, INDEX);
+}
+
+// On failure the directory is closed.
+static Status hf_open(HfDir *d, const char *dir) {
+    *d = (HfDir){.path = dir};
+    Status st = path__check(dir);
+    if (st == OK) st = open_any(d);
+    if (st != OK) hf_close(d);
+    return st;
+}
+
+// --- tensors against rows ---
+
+static bool is_ignored(const char *name) {
+    for (size_t i = 0; i < sizeof IGNORED / sizeof IGNORED[0]; i++) {
+        size_t n = strlen(name), end = strlen(IGNORED[i]);
+        if (n >= end && strcmp(name + n - end, IGNORED[i]) == 0) return true;
+    }
+    return false;
+}
+
+static Status check_row(const HfDir *d, const Param *p) {
+    Found f = find(d, p->name);
+    if (f.tensor == NULL) {
+        FAIL(E_FORMAT,
+             strcmp(p->name, HEAD) == 0 ? TIED_HINT
+                                        : "config.json and weights must belong together",
+             "%s: tensor '%s' is missing", d->path, p->name);
+    }
+    int64_t dim[PARAM_DIMS];
+    for (int i = 0; i < p->ndim; i++) dim[i] = p->dim[i];
+    if (f.tensor->ndim != p->ndim ||
+        memcmp(f.tensor->dim, dim, (size_t)p->ndim * sizeof *dim) != 0) {
+        char stored[200], wanted[200];
+        shape__text(stored, sizeof stored, f.tensor->dim, f.tensor->ndim);
+        shape__text(wanted, sizeof wanted, dim, p->ndim);
+        FAIL(E_FORMAT, "config.json and weights must belong together",
+             "%s: tensor '%s' has shape %s, the model wants %s", f.shard->path, p->name, stored,
+             wanted);
+    }
+    if (dtype__is_float(f.tensor->dtype)) return OK;
+    FAIL(E_FORMAT, "weights must be F32, F64, BF16 or F16", "%s: tensor '%s' holds integers (%s)",
+         f.shard->path, p->name, dtype_name(f.tensor->dtype));
+}
+
+static int compare_texts(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static Status check_extra(const HfDir *d, const ParamSet *ps, bool tied) {
+    size_t count = (size_t)ps->count;
+    const char **rows = malloc((count + 1) * sizeof *rows);
+    if (rows == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to check it", d->path);
+    for (size_t i = 0; i < count; i++) rows[i] = ps->rows[i].name;
+    if (count > 0) qsort(rows, count, sizeof *rows, compare_texts);
+    Status st = OK;
+    for (int i = 0; i < d->count && st == OK; i++) {
+        for (int t = 0; t < st_count(d->shards[i].file) && st == OK; t++) {
+            const char *name = st_tensor(d->shards[i].file, t)->name;
+            if (bsearch(&name, rows, count, sizeof *rows, compare_texts) != NULL) continue;
+            if (is_ignored(name) || (tied && strcmp(name, HEAD) == 0)) continue;
+            st = err_set(E_FORMAT, "config.json and weights must belong together",
+                         "%s: tensor '%s' has no place in the model", d->shards[i].path, name);
+        }
+    }
+    free(rows);
+    return st;
+}
+
+static Status read_found(Found f, real *out, uint64_t begin, uint64_t count) {
+    return st_read_reals(f.shard->file, f.tensor, out, begin, count);
+}
+
+// Values, not bytes: the two may be stored in different formats. A NaN equals itself here.
+static Status compare_values(Found a, Found b, bool *equal) {
+    *equal =
+        a.tensor->ndim == b.tensor->ndim &&
+        memcmp(a.tensor->dim, b.tensor->dim, (size_t)a.tensor->ndim * sizeof a.tensor->dim[0]) == 0;
+    if (!*equal) return OK;
+    real *x = malloc(2 * COMPARE_COUNT * sizeof *x);
+    if (x == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "no memory to compare embedding and head");
+    Status st = OK;
+    uint64_t total = st__elements(a.tensor);
+    for (uint64_t at = 0; at < total && *equal && st == OK; at += COMPARE_COUNT) {
+        uint64_t n = total - at < COMPARE_COUNT ? total - at : COMPARE_COUNT;
+        st = read_found(a, x, at, n);
+        if (st == OK) st = read_found(b, x + COMPARE_COUNT, at, n);
+        if (st == OK) *equal = memcmp(x, x + COMPARE_COUNT, (size_t)n * sizeof *x) == 0;
+    }
+    free(x);
+    return st;
+}
+
+static Status peek_tied(const HfDir *d, bool *head_present, bool *tied_differs) {
+    Found head = find(d, HEAD), embedding = find(d, EMBEDDING);
+    *head_present = head.tensor != NULL;
+    *tied_differs = false;
+    if (head.tensor == NULL) return OK;
+    bool equal = false;
+    if (embedding.tensor != NULL) TRY(compare_values(embedding, head, &equal));
+    *tied_differs = !equal;
+    return OK;
+}
+
+Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) {
+    HfDir d;
+    TRY(hf_open(&d, dir));
+    Status st = peek_tied(&d, head_present, tied_differs);
+    hf_close(&d);
+    return st;
+}
+
+static Status check_all(const HfDir *d, const ParamSet *ps, bool tied) {
+    for (int i = 0; i < ps->count; i++) TRY(check_row(d, &ps->rows[i]));
+    TRY(check_extra(d, ps, tied));
+    if (!tied) return OK;
+    bool present, differs;
+    TRY(peek_tied(d, &present, &differs));
+    if (!differs) return OK;
+    FAIL(E_FORMAT, TIED_HINT, "%s: '%s' differs from '%s', so the two are not tied", d->path, HEAD,
+         EMBEDDING);
+}
+
+Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {
+    HfDir d;
+    TRY(hf_open(&d, dir));
+    Status st = check_all(&d, ps, tied);
+    for (int i = 0; i < ps->count && st == OK; i++) {
+        Param *p = &ps->rows[i];
+        ASSERT(p->data != NULL);
+        Found f = find(&d, p->name);
+        if (i == 0 && stored != NULL) *stored = f.tensor->dtype;
+        st = read_found(f, p->data, 0, p->count);
+    }
+    hf_close(&d);
+    return st;
+}

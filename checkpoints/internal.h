@@ -1,0 +1,78 @@
+// Shared between the files of this folder.
+#pragma once
+
+#include "base/pack.h"
+#include "checkpoints/checkpoint.h"
+
+// Checkpoints keep the exact bits of `real`.
+#ifdef STERNA_F64
+static const Dtype DTYPE_REAL = DTYPE_F64;
+#else
+static const Dtype DTYPE_REAL = DTYPE_F32;
+#endif
+
+// --- dtype.c ---
+bool dtype__parse(Dtype *d, const char *name);  // false: none of ours
+bool dtype__is_float(Dtype d);
+// `bytes` need not be aligned. Narrowing rounds to nearest even; overflow becomes infinity, NaN stays NaN.
+void reals__decode(real *out, const void *bytes, Dtype d, size_t count);
+void reals__encode(void *bytes, const real *in, Dtype d, size_t count);
+
+// --- safetensors.c ---
+const void *st__header(const StFile *f, size_t *bytes);  // length field and JSON text, as in the file
+uint64_t st__elements(const StTensor *t);                // of a checked or sane shape
+bool file__is_plain(const char *name);                   // a name inside its directory, no way out of it
+void shape__text(char *out, size_t capacity, const int64_t *dim, int ndim);  // "[4, 3]"
+
+// --- st_write.c: a file written piece by piece, in the order of its header ---
+typedef struct StWriter {
+    int fd;                // -1: not open
+    uint64_t left;         // data bytes still to come
+    uint64_t file_bytes;   // whole file
+    uint64_t header_hash;  // XXH3-64 of the header, length field included
+    char path[PATH_BYTES];
+} StWriter;
+// Fills begin and bytes of each tensor and writes the header. An existing file is replaced.
+Status stwriter__open(StWriter *w, const char *path, StTensor *tensors, int count) CHECKED;
+Status stwriter__data(StWriter *w, const void *data, size_t bytes) CHECKED;
+Status stwriter__sync(StWriter *w) CHECKED;  // all data must have come; fsync, close
+void stwriter__close(StWriter *w);           // gives up; accepts a closed one
+// Room for one name is tested before a path is put together.
+Status path__check(const char *dir) CHECKED;
+
+// --- manifest.c ---
+enum { FILE_NAME_BYTES = 200 };
+typedef struct FileRecord {
+    char file[FILE_NAME_BYTES];
+    uint64_t bytes, header_hash;
+    uint64_t *tensor_hash;  // in file order; owned
+    int tensor_count;
+} FileRecord;
+typedef struct FileTable {
+    FileRecord *files;
+    int count;
+    uint64_t hash;  // of the manifest file
+} FileTable;
+// layouts name the tensors of each file, for people who read the manifest.
+Status manifest__write(const char *step_dir, const Manifest *m, const FileTable *files,
+                       const CkptPart *parts) CHECKED;
+Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) CHECKED;
+void filetable__free(FileTable *files);
+// Opens every file of the table, and hashes the headers and each tensor whose running number is `rank`
+// modulo `size`.
+Status files__verify(const char *step_dir, const FileTable *files, int rank, int size) CHECKED;
+
+// --- steps.c: the directories below ckpt_dir ---
+enum { STEP_NAME_BYTES = 40 };
+typedef struct StepList {
+    int64_t *steps;  // newest first
+    int count;
+} StepList;
+void step__name(char out[STEP_NAME_BYTES], int64_t step, const char *suffix);
+Status steps__list(const char *ckpt_dir, StepList *list) CHECKED;  // no directory: empty
+void steps__free(StepList *list);
+// Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N is missing.
+void steps__recover(const char *ckpt_dir);
+Status steps__publish(const char *ckpt_dir, int64_t step) CHECKED;  // step_N.tmp -> step_N
+void steps__prune(const char *ckpt_dir, int64_t newest, int keep);
+void dir__discard(const char *path);  // rm -r; keeps the kept error, warns on failure

@@ -1,0 +1,171 @@
+// Finding and loading. Nothing is trusted unverified: every rank reads the manifest, the checksums
+// of all tensors are shared out among the ranks, and only when all agree are elements copied. A
+// rank maps each file and takes the ranges it wants, so the number of ranks may differ from that of
+// the save.
+#include "checkpoints/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+// Collective. All ranks must have read the same bytes, or the file system is not shared.
+static Status same_everywhere(const Mesh *mesh, uint64_t hash, const char *step_dir) {
+    int64_t bounds[2] = {(int64_t)hash, ~(int64_t)hash};
+    comm_max_i64(mesh->world, bounds, 2);
+    if (bounds[0] == ~bounds[1]) return OK;
+    FAIL(E_FORMAT, "put checkpoints on a file system that all nodes share",
+         "%s: ranks see different manifests", step_dir);
+}
+
+// Collective. On success the manifest and the table belong to the caller, else they are empty.
+static Status open_verified(const Mesh *mesh, const char *step_dir, Manifest *m, FileTable *files) {
+    Status st = manifest__read(step_dir, m, files);
+    if (st == OK) st = files__verify(step_dir, files, mesh->rank, mesh->size);
+    st = agree(st, mesh->world);
+    if (st == OK) st = same_everywhere(mesh, files->hash, step_dir);
+    if (st == OK) return OK;
+    manifest_free(m);
+    filetable__free(files);
+    return st;
+}
+
+static void step_dir_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step) {
+    char name[STEP_NAME_BYTES];
+    step__name(name, step, "");
+    path_join(path, ckpt_dir, name);
+}
+
+static Status list_on_root(const Mesh *mesh, const char *ckpt_dir, StepList *list) {
+    *list = (StepList){0};
+    TRY(path__check(ckpt_dir));
+    if (mesh->rank != 0) return OK;
+    steps__recover(ckpt_dir);
+    return steps__list(ckpt_dir, list);
+}
+
+Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
+    *step = -1;
+    StepList list;
+    TRY(agree(list_on_root(mesh, ckpt_dir, &list), mesh->world));
+    for (int i = 0; *step < 0; i++) {
+        int64_t candidate = i < list.count ? list.steps[i] : -1;
+        comm_bcast(mesh->world, &candidate, sizeof candidate, 0);
+        if (candidate < 0) break;
+        char dir[PATH_BYTES];
+        step_dir_path(dir, ckpt_dir, candidate);
+        Manifest m;
+        FileTable files;
+        if (open_verified(mesh, dir, &m, &files) == OK) {
+            *step = candidate;
+            manifest_free(&m);
+            filetable__free(&files);
+        } else if (mesh->rank == 0) {
+            log_warn("a damaged checkpoint is passed over: %s", err_message());
+        }
+    }
+    steps__free(&list);
+    return OK;
+}
+
+// --- loading ---
+
+static void slice_shape(int64_t dim[3], const Slice *s) {
+    for (int i = 0; i < s->ndim; i++) dim[i] = s->dim[i];
+}
+
+static Status find_tensor(const StFile *f, const char *path, const Slice *want,
+                          const StTensor **out) {
+    int64_t dim[3];
+    slice_shape(dim, want);
+    *out = st_find(f, want->tensor);
+    if (*out == NULL) {
+        FAIL(E_FORMAT, "the configuration must describe the saved model",
+             "%s: tensor '%s' is missing, the model has it", path, want->tensor);
+    }
+    const StTensor *t = *out;
+    if (t->ndim == want->ndim && memcmp(t->dim, dim, (size_t)t->ndim * sizeof *dim) == 0) return OK;
+    char stored[200], wanted[200];
+    shape__text(stored, sizeof stored, t->dim, t->ndim);
+    shape__text(wanted, sizeof wanted, dim, want->ndim);
+    FAIL(E_FORMAT, "the configuration must describe the saved model",
+         "%s: tensor '%s' has shape %s, the model wants %s", path, t->name, stored, wanted);
+}
+
+static int compare_texts(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+// Every tensor of the layout is there in its shape, and the file holds no other.
+static Status check_layout(const StFile *f, const char *path, const CkptPart *part) {
+    const StTensor *found;
+    for (int i = 0; i < part->layout_count; i++)
+        TRY(find_tensor(f, path, &part->layout[i], &found));
+    if (part->layout_count == 0 || st_count(f) == part->layout_count) return OK;
+
+    size_t count = (size_t)part->layout_count;
+    const char **names = malloc(count * sizeof *names);
+    if (names == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to check it", path);
+    for (size_t i = 0; i < count; i++) names[i] = part->layout[i].tensor;
+    qsort(names, count, sizeof *names, compare_texts);
+    Status st = OK;
+    for (int i = 0; i < st_count(f) && st == OK; i++) {
+        const char *name = st_tensor(f, i)->name;
+        if (bsearch(&name, names, count, sizeof *names, compare_texts) != NULL) continue;
+        st = err_set(E_FORMAT, "the configuration must describe the saved model",
+                     "%s: tensor '%s' has no place in the model", path, name);
+    }
+    free(names);
+    return st;
+}
+
+static Status load_slice(const StFile *f, const char *path, const Slice *s) {
+    const StTensor *t;
+    TRY(find_tensor(f, path, s, &t));
+    return st_read_reals(f, t, s->data, s->begin, s->count);
+}
+
+static Status load_part(const char *step_dir, const CkptPart *part) {
+    char path[PATH_BYTES];
+    path_join(path, step_dir, part->file);
+    StFile *f = NULL;
+    TRY(st_open(&f, path));
+    Status st = check_layout(f, path, part);
+    for (int i = 0; i < part->mine.count && st == OK; i++)
+        st = load_slice(f, path, &part->mine.slices[i]);
+    st_close(f);
+    return st;
+}
+
+// A file that the manifest does not list has no checksum.
+static Status check_listed(const FileTable *files, const char *step_dir, const CkptPart *part) {
+    for (int i = 0; i < files->count; i++) {
+        if (strcmp(files->files[i].file, part->file) == 0) return OK;
+    }
+    FAIL(E_FORMAT, "load a checkpoint of the same kind of run", "%s holds no %s", step_dir,
+         part->file);
+}
+
+static Status load_parts(const FileTable *files, const char *step_dir, const CkptPart *parts,
+                         int count) {
+    for (int i = 0; i < count; i++) {
+        TRY(check_listed(files, step_dir, &parts[i]));
+        TRY(load_part(step_dir, &parts[i]));
+    }
+    return OK;
+}
+
+Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, const CkptPart *parts,
+                       int part_count, Manifest *m) {
+    *m = (Manifest){0};
+    TRY(agree(path__check(ckpt_dir), mesh->world));
+    char dir[PATH_BYTES];
+    step_dir_path(dir, ckpt_dir, step);
+    FileTable files;
+    TRY(open_verified(mesh, dir, m, &files));
+    Status st = agree(load_parts(&files, dir, parts, part_count), mesh->world);
+    filetable__free(&files);
+    if (st != OK) manifest_free(m);
+    return st;
+}
