@@ -1,0 +1,142 @@
+// Elementary functions and sums that compilers vectorise: branch-free bodies for loops under
+// `#pragma omp simd`, and sums whose order is fixed by the source, not by the processor or the
+// threads.
+//
+// exp and sincos follow Cody & Waite (Software Manual for the Elementary Functions, 1980): reduce
+// the argument with a constant split into short parts, evaluate a polynomial, scale by integer
+// arithmetic on the bits. The polynomials are those of Moshier's Cephes library (expf, sinf, cosf).
+// The f64 build calls libm: it checks gradients and need not be fast. NaN in gives NaN out
+// everywhere.
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/real.h"
+
+// Below this many elements a parallel region costs more than it saves.
+enum { PARALLEL_MIN = 1 << 15 };
+// Lanes of a sum: one AVX-512 register of floats; narrower processors use several registers.
+enum { LANES = 16 };
+// Channels a thread takes at a time where a sum runs over tokens: whole cache lines, few partial
+// sums.
+enum { CHANNEL_TILE = 64 };
+
+#ifdef STERNA_F64
+
+static inline real real_exp(real x) {
+    return exp(x);
+}
+static inline real real_sqrt(real x) {
+    return sqrt(x);
+}
+static inline void real_sincos(double angle, real *sine, real *cosine) {
+    *sine = sin(angle);
+    *cosine = cos(angle);
+}
+
+#else
+
+// A number and its bits.
+typedef union FloatBits {
+    float value;
+    uint32_t bits;
+} FloatBits;
+typedef union DoubleBits {
+    double value;
+    uint64_t bits;
+} DoubleBits;
+
+static inline float real_sqrt(float x) {
+    return sqrtf(x);
+}
+
+// At most 1 ulp off from -87.3 to 88.7; denormal, then 0 below; infinity above.
+static inline float real_exp(float x) {
+    // 1.5 * 2^23: added, it leaves a rounded integer in the low bits of the sum.
+    const float shift = 12582912.0f;
+    const uint32_t shift_bits = 0x4B400000u;
+
+    // Just beyond where the result is infinite or 0. Written so that NaN passes both.
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.0f ? -104.0f : x;
+
+    // x = k ln 2 + r, |r| <= ln(2)/2; the first part of ln 2 is short, so k times it is exact.
+    FloatBits shifted = {.value = x * 1.44269504f + shift};
+    float k = shifted.value - shift;
+    float r = x - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+
+    // 2^k as two factors, because k reaches beyond the exponents of normal numbers at both ends.
+    uint32_t n = shifted.bits - shift_bits;
+    uint32_t half = (uint32_t)((int32_t)n >> 1);
+    FloatBits first = {.bits = (half + 127u) << 23};
+    FloatBits second = {.bits = (n - half + 127u) << 23};
+    return p * first.value * second.value;
+}
+
+// Within 1e-7 of the exact values for |angle| up to 1e8; beyond, precision fades with the double's
+// own.
+static inline void real_sincos(double angle, float *sine, float *cosine) {
+    const double shift = 6755399441055744.0;  // 1.5 * 2^52, as above
+
+    // angle = n pi/2 + r. Parts of 24 bits: products with n are exact up to n = 2^29.
+    DoubleBits shifted = {.value = angle * 0x1.45f306dc9c883p-1 + shift};
+    double n = shifted.value - shift;
+    double reduced = angle - n * 0x1.921fb4p+0;
+    reduced = reduced - n * 0x1.4442dp-24;
+    reduced = reduced - n * 0x1.8469898cc5170p-48;
+
+    // Both functions on [-pi/4, pi/4].
+    float r = (float)reduced, r2 = r * r;
+    float s = -1.9515295891e-4f;
+    s = s * r2 + 8.3321608736e-3f;
+    s = s * r2 - 1.6666654611e-1f;
+    s = s * r2 * r + r;
+    float c = 2.443315711809948e-5f;
+    c = c * r2 - 1.388731625493765e-3f;
+    c = c * r2 + 4.166664568298827e-2f;
+    c = c * r2 * r2 - 0.5f * r2 + 1.0f;
+
+    // An odd quadrant swaps the two, its second bit flips the sign: sin in 2, 3, cos in 1, 2.
+    uint32_t quadrant = (uint32_t)shifted.bits;
+    FloatBits as_sine = {.value = (quadrant & 1u) != 0 ? c : s};
+    FloatBits as_cosine = {.value = (quadrant & 1u) != 0 ? s : c};
+    as_sine.bits ^= (quadrant & 2u) << 30;
+    as_cosine.bits ^= ((quadrant + 1u) & 2u) << 30;
+    *sine = as_sine.value;
+    *cosine = as_cosine.value;
+}
+
+#endif
+
+// 0 and 1 at the infinite ends: exp saturates to infinity and 0 there.
+static inline real real_sigmoid(real x) {
+    return (real)1 / ((real)1 + real_exp(-x));
+}
+
+// Adds up lanes as a tree. Overwrites them.
+static inline double lanes_fold(double lane[LANES]) {
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++) lane[l] += lane[l + width];
+    return lane[0];
+}
+
+// Sum of a_c * b_c over a row, in double: floats squared cannot overflow it.
+static inline double row_dot(const real *a, const real *b, size_t count) {
+    double lane[LANES] = {0}, rest = 0;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += (double)a[i + l] * (double)b[i + l];
+    for (; i < count; i++) rest += (double)a[i] * (double)b[i];
+    return lanes_fold(lane) + rest;
+}
