@@ -1,0 +1,321 @@
+// Whole files, atomic replacement, mappings, directories and checksums on plain POSIX.
+//
+// Replacement follows the usual recipe for crash safety: write a neighbour, fsync it, rename it
+// over the old name, fsync the directory that holds the name. A crash at any point leaves the old
+// file or the new. Checksums are xxHash's XXH3: they find accidents, not forgeries.
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static const size_t READ_FIRST = 4096;      // first buffer of a file without a size, as a pipe
+static const size_t WRITE_MOST = 1u << 30;  // Linux moves at most 2 GiB - 4 KiB a call
+
+// What the user can do about an error number.
+static const char *hint_of(int error) {
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+        return "free space on that file system, or choose a directory on another one";
+    case EACCES:
+    case EPERM:
+        return "check owner and permissions of the file and of every directory above it";
+    case EROFS:
+        return "that file system is read-only: choose another directory";
+    case ENOENT:
+        return "check the spelling of the path, and that its directory exists";
+    case ENOTDIR:
+        return "a part of the path is a file where a directory is needed";
+    case EISDIR:
+        return "give the path of a file, not of a directory";
+    case ENOTEMPTY:
+        return "something else is writing there: stop it and try again";
+    case ENAMETOOLONG:
+        return "use a shorter path";
+    case ELOOP:
+        return "the path runs through symbolic links in a circle";
+    case EMFILE:
+    case ENFILE:
+        return "raise the limit of open files: ulimit -n";
+    case ENOMEM:
+        return "free memory, or use more ranks";
+    case EIO:
+        return "the storage reported a fault: check the disk or the network file system";
+    default:
+        return "check the path and the state of its file system";
+    }
+}
+
+// Every failed system call on a path ends here: "cannot <verb> <path>: <reason>".
+static Status fail(const char *verb, const char *path, int error) {
+    return err_set(error == ENOMEM ? E_NOMEM : E_IO, hint_of(error), "cannot %s %s: %s", verb, path,
+                   strerror(error));
+}
+
+// Paths
+
+void path_join(char dst[PATH_BYTES], const char *dir, const char *name) {
+    size_t n = strlen(dir);
+    const char *slash = n == 0 || dir[n - 1] == '/' ? "" : "/";
+    int length = snprintf(dst, PATH_BYTES, "%s%s%s", dir, slash, name);
+    ASSERT(length >= 0 && length < PATH_BYTES);
+}
+
+bool path_exists(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0;
+}
+
+bool path_is_dir(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+// Directories
+
+static Status make_one(const char *path) {
+    if (mkdir(path, 0777) == 0) return OK;
+    int error = errno;
+    // Another rank may have been faster. An unwritable or read-only parent may say so before
+    // EEXIST.
+    if (path_is_dir(path)) return OK;
+    return fail("make directory", path, error == EEXIST ? ENOTDIR : error);
+}
+
+Status dir_make(const char *path) {
+    char part[PATH_BYTES];
+    size_t n = strlen(path);
+    if (n == 0) return fail("make directory", "''", ENOENT);
+    if (n >= sizeof part) return fail("make directory", path, ENAMETOOLONG);
+    memcpy(part, path, n + 1);
+    for (char *p = part + 1; *p != '\0'; p++) {
+        if (*p != '/') continue;
+        *p = '\0';
+        TRY(make_one(part));
+        *p = '/';
+    }
+    return make_one(part);
+}
+
+Status dir_sync(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail("open directory", path, errno);
+    int error = fsync(fd) == 0 ? 0 : errno;
+    close(fd);
+    // Some network file systems cannot sync a directory, and say EINVAL: their rename is all there
+    // is.
+    return error == 0 || error == EINVAL || error == EROFS ? OK
+                                                           : fail("sync directory", path, error);
+}
+
+// Removes the entry `name` of directory `fd`; `path` is what messages call that directory. Names
+// are resolved below the open directory and links are never followed, so nothing outside can be
+// reached.
+static Status remove_at(int fd, const char *name, const char *path) {
+    if (unlinkat(fd, name, 0) == 0 || errno == ENOENT) return OK;
+    if (errno != EISDIR && errno != EPERM) return fail("remove", path, errno);
+    int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = sub < 0 ? NULL : fdopendir(sub);
+    if (dir == NULL) {
+        int error = errno;
+        if (sub >= 0) close(sub);
+        return fail("remove", path, error);
+    }
+
+    Status st = OK;
+    for (struct dirent *e = readdir(dir); st == OK && e != NULL; e = readdir(dir)) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        st = remove_at(sub, e->d_name, path);
+    }
+    closedir(dir);
+    if (st != OK) return st;
+    if (unlinkat(fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return OK;
+    return fail("remove", path, errno);
+}
+
+Status dir_remove(const char *path) {
+    if (path[0] == '\0' || strspn(path, "/.") == strlen(path)) {
+        FAIL(E_USAGE, "name a directory below the current one", "refuse to remove '%s'", path);
+    }
+    return remove_at(AT_FDCWD, path, path);
+}
+
+static int is_entry(const struct dirent *e) {
+    return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b) {
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+Status dir_each(const char *path, Status (*visit)(const char *name, void *user), void *user) {
+    struct dirent **entries = NULL;
+    int count = scandir(path, &entries, is_entry, by_bytes);
+    if (count < 0) return fail("read directory", path, errno);
+    Status st = OK;
+    for (int i = 0; i < count; i++) {
+        if (st == OK) st = visit(entries[i]->d_name, user);
+        free(entries[i]);
+    }
+    free(entries);
+    return st;
+}
+
+// Reading
+
+// Reads fd to its end, whatever size was promised. One byte more than `expected` is made room for,
+// so that a file of that size is found at its end by the first short read.
+static Status read_all(char **text, size_t *bytes, int fd, size_t expected, const char *path) {
+    size_t capacity = expected + 2, used = 0;
+    char *buffer = malloc(capacity);
+    if (buffer == NULL) return fail("read", path, ENOMEM);
+    for (;;) {
+        if (capacity - used < 2) {
+            char *larger = capacity > SIZE_MAX / 2 ? NULL : realloc(buffer, capacity * 2);
+            if (larger == NULL) {
+                free(buffer);
+                return fail("read", path, ENOMEM);
+            }
+            buffer = larger;
+            capacity *= 2;
+        }
+        size_t room = capacity - used - 1;
+        ssize_t got = read(fd, buffer + used, room < WRITE_MOST ? room : WRITE_MOST);
+        if (got == 0) break;
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            int error = errno;
+            free(buffer);
+            return fail("read", path, error);
+        }
+        used += (size_t)got;
+    }
+    buffer[used] = '\0';
+    *text = buffer;
+    *bytes = used;
+    return OK;
+}
+
+Status file_read(const char *path, char **text, size_t *bytes) {
+    *text = NULL;
+    if (bytes != NULL) *bytes = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail("open", path, errno);
+    struct stat s;
+    size_t expected = READ_FIRST, got = 0;
+    if (fstat(fd, &s) == 0 && S_ISREG(s.st_mode)) expected = (size_t)s.st_size;
+    Status st = read_all(text, &got, fd, expected, path);
+    close(fd);
+    if (bytes != NULL) *bytes = got;
+    return st;
+}
+
+Status file_size(const char *path, uint64_t *bytes) {
+    struct stat s;
+    *bytes = 0;
+    if (stat(path, &s) != 0) return fail("open", path, errno);
+    if (!S_ISREG(s.st_mode)) return fail("size", path, S_ISDIR(s.st_mode) ? EISDIR : EINVAL);
+    *bytes = (uint64_t)s.st_size;
+    return OK;
+}
+
+Status file_map(const char *path, Mapping *m) {
+    *m = (Mapping){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail("open", path, errno);
+    struct stat s;
+    int error = fstat(fd, &s) == 0 ? 0 : errno;
+    if (error == 0 && !S_ISREG(s.st_mode)) error = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
+    if (error == 0 && s.st_size == 0) {
+        m->data = "";  // nothing can be mapped, and nothing needs to be
+    } else if (error == 0) {
+        void *data = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) error = errno;
+        if (error == 0) *m = (Mapping){data, (size_t)s.st_size};
+    }
+    close(fd);  // the mapping keeps the file
+    return error == 0 ? OK : fail("map", path, error);
+}
+
+void file_unmap(Mapping *m) {
+    if (m->bytes > 0) munmap((void *)(uintptr_t)m->data, m->bytes);
+    *m = (Mapping){0};
+}
+
+// Writing
+
+Status write_all(int fd, const void *data, size_t bytes, const char *path) {
+    const char *from = data;
+    while (bytes > 0) {
+        ssize_t put = write(fd, from, bytes < WRITE_MOST ? bytes : WRITE_MOST);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return fail("write", path, errno);
+        from += put;
+        bytes -= (size_t)put;
+    }
+    return OK;
+}
+
+// dst = the directory that holds `path`.
+static void parent_of(char dst[PATH_BYTES], const char *path) {
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    memcpy(dst, slash == NULL ? "." : path, slash == NULL ? 2 : n);
+    if (slash != NULL) dst[n] = '\0';
+}
+
+// Creates `path` with the whole content on stable storage. Messages name `path`, which holds
+// ".tmp": it is the file that could not be written.
+static Status write_synced(const char *path, const void *data, size_t bytes) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return fail("create", path, errno);
+    Status st = write_all(fd, data, bytes, path);
+    if (st == OK && fsync(fd) != 0) st = fail("write", path, errno);
+    // Network file systems report a full disk as late as here.
+    if (close(fd) != 0 && st == OK) st = fail("write", path, errno);
+    return st;
+}
+
+Status file_write(const char *path, const void *data, size_t bytes) {
+    char temporary[PATH_BYTES], dir[PATH_BYTES];
+    int n = snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    if (n < 0 || n >= PATH_BYTES) return fail("write", path, ENAMETOOLONG);
+    Status st = write_synced(temporary, data, bytes);
+    if (st == OK && rename(temporary, path) != 0) st = fail("replace", path, errno);
+    if (st != OK) {
+        unlink(temporary);  // the first error is the one to tell; a part of a file helps nobody
+        return st;
+    }
+    parent_of(dir, path);
+    return dir_sync(dir);
+}
+
+Status file_append(const char *path, const void *data, size_t bytes) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return fail("open", path, errno);
+    Status st = write_all(fd, data, bytes, path);
+    if (close(fd) != 0 && st == OK) st = fail("write", path, errno);
+    return st;
+}
+
+// Checksums
+
+uint64_t hash64(const void *data, size_t bytes) {
+    return XXH3_64bits(data, bytes);
+}
+
+Hash128 hash128(const void *data, size_t bytes) {
+    XXH128_hash_t h = XXH3_128bits(data, bytes);
+    return (Hash128){h.low64, h.high64};
+}
+
+void hash128_hex(char out[33], Hash128 h) {
+    snprintf(out, 33, "%016llx%016llx", (unsigned long long)h.high, (unsigned long long)h.low);
+}
