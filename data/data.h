@@ -18,6 +18,7 @@ typedef struct DataConfig {
     bool offline;       // use the embedded sample only
     bool dedup;         // drop exact duplicates
     int64_t sample_mb;  // read at most this much text of each source, 0 = all (tests)
+    int64_t shard_tokens;  // a shard holds at most this many tokens (but at least one document)
 } DataConfig;
 extern const Field DATA_FIELDS[];
 extern const int DATA_FIELD_COUNT;

@@ -1,0 +1,198 @@
+// A prepared corpus, opened for reading: every shard mapped and verified, so that what training
+// reads later cannot fail. A source is one endless stream: its shards end to end, then again from
+// the start.
+#include "data/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Stream {
+    Shard **shards;    // borrowed from Corpus.shards
+    uint64_t *begins;  // [count + 1] first token of each shard in the stream
+    int count;
+} Stream;
+
+struct Corpus {
+    Index index;
+    char tokenizer[PATH_BYTES], holdout_text[PATH_BYTES];
+    Shard **shards;  // in the index's order
+    uint64_t *begins;
+    Stream stream[MAX_SOURCES];
+    int32_t *holdout;
+};
+
+static const char REBUILD[] = "remove the corpus directory and prepare it again";
+
+// The shard must be the very file the index was written for, not just a valid one.
+static Status shard_open_listed(Shard **s, const char *path, const Index *ix,
+                                const IndexShard *listed) {
+    TRY(shard_open(s, path, true));
+    const ShardInfo *info = shard_info(*s);
+    if (shard__hash(*s) != listed->hash || info->tokens != listed->tokens ||
+        info->docs != listed->docs || info->tokenizer.low != ix->tokenizer.low ||
+        info->tokenizer.high != ix->tokenizer.high || info->vocab != (uint32_t)ix->vocab)
+        FAIL(E_FORMAT, REBUILD, "%s: not the shard that the index lists", path);
+    return OK;
+}
+
+static Status text_verify(const char *path, uint64_t hash) {
+    char *text;
+    size_t bytes;
+    TRY(file_read(path, &text, &bytes));
+    bool same = hash64(text, bytes) == hash;
+    free(text);
+    if (!same) FAIL(E_FORMAT, REBUILD, "%s: checksum is wrong", path);
+    return OK;
+}
+
+static Status streams_open(Corpus *c, const char *dir) {
+    const Index *ix = &c->index;
+    size_t count = (size_t)ix->shard_count;
+    c->shards = calloc(count + 1, sizeof(Shard *));
+    c->begins = calloc(count + (size_t)ix->report.count + 1, sizeof *c->begins);
+    if (c->shards == NULL || c->begins == NULL)
+        FAIL(E_NOMEM, NULL, "%s: no memory for %zu shards", dir, count);
+    int next = 0;
+    uint64_t *begins = c->begins;
+    for (int k = 0; k < ix->report.count; k++) {
+        Stream *stream = &c->stream[k];
+        *stream = (Stream){.shards = c->shards + next, .begins = begins};
+        for (; next < ix->shard_count && ix->shards[next].source == k; next++) {
+            const IndexShard *listed = &ix->shards[next];
+            char path[PATH_BYTES];
+            index__shard_path(path, dir, k, listed->number);
+            TRY(shard_open_listed(&c->shards[next], path, ix, listed));
+            begins[stream->count + 1] = begins[stream->count] + listed->tokens;
+            stream->count++;
+        }
+        begins += stream->count + 1;
+    }
+    return OK;
+}
+
+static Status holdout_open(Corpus *c, const char *dir) {
+    char path[PATH_BYTES];
+    path_join(path, dir, HOLDOUT_SHARD);
+    Shard *shard = NULL;
+    Status st = shard_open_listed(&shard, path, &c->index, &c->index.holdout);
+    uint64_t tokens = c->index.holdout.tokens;
+    if (st == OK && tokens > 0) {
+        c->holdout = malloc(tokens * sizeof *c->holdout);
+        if (c->holdout == NULL)
+            st = err_set(E_NOMEM, "hold out less text", "%s: no memory for %llu tokens", path,
+                         (unsigned long long)tokens);
+        else
+            shard_tokens(shard, c->holdout, 0, tokens);
+    }
+    shard_close(shard);
+    return st;
+}
+
+Status corpus_open(Corpus **out, const char *dir) {
+    *out = NULL;
+    Corpus *c = calloc(1, sizeof *c);
+    if (c == NULL) FAIL(E_NOMEM, NULL, "%s: no memory for the corpus", dir);
+    Status st = OK;
+    path_join(c->tokenizer, dir, TOKENIZER_FILE);
+    path_join(c->holdout_text, dir, HOLDOUT_TEXT);
+    TRY_GOTO(index__read(&c->index, dir));
+    TRY_GOTO(text_verify(c->tokenizer, c->index.tokenizer_file));
+    TRY_GOTO(text_verify(c->holdout_text, c->index.holdout_file));
+    TRY_GOTO(streams_open(c, dir));
+    TRY_GOTO(holdout_open(c, dir));
+    *out = c;
+    return OK;
+done:
+    corpus_close(c);
+    return st;
+}
+
+void corpus_close(Corpus *c) {
+    if (c == NULL) return;
+    for (int i = 0; c->shards != NULL && i < c->index.shard_count; i++) shard_close(c->shards[i]);
+    free(c->shards);
+    free(c->begins);
+    free(c->holdout);
+    index__free(&c->index);
+    free(c);
+}
+
+Hash128 corpus_hash(const Corpus *c) {
+    return c->index.corpus;
+}
+int corpus_vocab(const Corpus *c) {
+    return c->index.vocab;
+}
+const char *corpus_tokenizer_path(const Corpus *c) {
+    return c->tokenizer;
+}
+const char *corpus_holdout_text_path(const Corpus *c) {
+    return c->holdout_text;
+}
+const Index *corpus__index(const Corpus *c) {
+    return &c->index;
+}
+int corpus__source_count(const Corpus *c) {
+    return c->index.report.count;
+}
+
+const char *corpus__source_name(const Corpus *c, int source) {
+    return c->index.report.source[source].name;
+}
+
+int64_t corpus__source_tokens(const Corpus *c, int source) {
+    return c->index.report.source[source].tokens;
+}
+
+const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes) {
+    *tokens = (int64_t)c->index.holdout.tokens;
+    *bytes = c->index.report.holdout_bytes;
+    return c->holdout;
+}
+
+// The shard that holds token `at` of the stream.
+static int shard_find(const Stream *s, uint64_t at) {
+    int low = 0, high = s->count;
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (s->begins[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// last[i] = 1 where token begin + i ends a document.
+static void mark_ends(const Shard *s, uint64_t begin, uint64_t count, uint8_t *last) {
+    const uint64_t *ends = shard_doc_ends(s);
+    uint64_t low = 0, high = shard_info(s)->docs;  // the first document that ends after `begin`
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (ends[middle] <= begin)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    memset(last, 0, count);
+    for (; low < shard_info(s)->docs && ends[low] <= begin + count; low++)
+        last[ends[low] - 1 - begin] = 1;
+}
+
+void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens,
+                  uint8_t *last) {
+    const Stream *s = &c->stream[source];
+    uint64_t total = s->begins[s->count];
+    ASSERT(total > 0);
+    begin %= total;
+    for (size_t done = 0; done < count;) {
+        int i = shard_find(s, begin);
+        uint64_t piece = s->begins[i + 1] - begin;  // to the end of this shard
+        if (piece > count - done) piece = count - done;
+        uint64_t local = begin - s->begins[i];
+        shard_tokens(s->shards[i], tokens + done, local, piece);
+        mark_ends(s->shards[i], local, piece, last + done);
+        done += piece;
+        begin = (begin + piece) % total;
+    }
+}

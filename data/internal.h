@@ -1,0 +1,120 @@
+// What the files of data/ share with one another and with nobody else.
+#pragma once
+
+#include "data/data.h"
+
+// --- doc.c ---
+// Moves the document to the end of `to`; the text changes its owner.
+void doclist__move(DocList *to, Doc *doc);
+int doc__source(const Doc *doc);  // number in data.sources, from the id
+void doc__release(Doc *doc);      // the text alone: id, title and size stay
+
+// --- shard.c ---
+// XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.
+uint64_t shard__hash(const Shard *s);
+
+// --- sampler.c: order by arithmetic ---
+// A permutation of [0, n) for each (seed, source, epoch): where sample `index` lies. n > 0, index <
+// n.
+uint64_t sampler__permute(uint64_t n, uint64_t index, uint64_t seed, uint32_t source,
+                          uint32_t epoch);
+// Source of global sample number `sample`, after each source gave counts[k] of the samples before
+// it.
+int sampler__pick(const double *weights, const int64_t *counts, int sources, int64_t sample);
+
+// --- mix.c: "austen=0.6,kjv=0.4" ---
+typedef struct MixSources {
+    const char *const *names;
+    const int64_t *tokens;  // NULL: not known yet, only names and numbers are checked
+    int count;
+} MixSources;
+// weights[count] sum to 1. NULL or "": by tokens. E_USAGE names what is wrong and what is known.
+Status mix__parse(double *weights, const char *mix, const MixSources *sources) CHECKED;
+
+// --- index.c: index.msgpack, the table of contents of a corpus ---
+enum { CORPUS_VERSION = 1 };
+typedef struct IndexShard {
+    uint64_t tokens, docs, hash;  // hash: shard__hash
+    int32_t source, number;
+} IndexShard;
+typedef struct Index {
+    Hash128 identity;                       // of what the corpus was made from
+    Hash128 tokenizer;                      // bpe_hash
+    Hash128 corpus;                         // of the training stream: tokenizer, names, shards
+    uint64_t tokenizer_file, holdout_file;  // XXH3-64 of tokenizer.json and holdout.txt
+    int vocab;
+    uint32_t eod;
+    CorpusReport report;  // names and counts; weights by tokens
+    IndexShard *shards;   // by source, then number; owned: index__free
+    int shard_count;
+    IndexShard holdout;
+} Index;
+Status index__read(Index *ix, const char *dir) CHECKED;
+Status index__write(const Index *ix, const char *dir) CHECKED;
+void index__free(Index *ix);
+Hash128 index__corpus_hash(const Index *ix);
+void index__shard_path(char path[PATH_BYTES], const char *dir, int source, int number);
+extern const char INDEX_FILE[], TOKENIZER_FILE[], HOLDOUT_TEXT[], HOLDOUT_SHARD[];
+
+// --- corpus.c ---
+int corpus__source_count(const Corpus *c);
+const char *corpus__source_name(const Corpus *c, int source);
+int64_t corpus__source_tokens(const Corpus *c, int source);
+const Index *corpus__index(const Corpus *c);
+// Tokens [begin, begin + count) of the source's shards laid end to end, which wrap around; last[i]
+// is 1 when token i is the last of its document.
+void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens,
+                  uint8_t *last);
+
+// --- dedup.c ---
+// Collective(comm). Removes from both lists every document whose simplified text another one has:
+// held-out text wins over training text, then the smaller id. dropped[source] += documents removed
+// here.
+Status docs__dedup(DocList *train, DocList *held, int64_t dropped[MAX_SOURCES], Comm *comm) CHECKED;
+
+// --- holdout.c ---
+// Does the title contain one of the comma-separated names?
+bool holdout__matches(const char *names, const char *title);
+// Collective(comm). Moves the documents whose title matches from train to held. When no title
+// matches on any rank, about 1 % of the documents, at least one of two or more, chosen by a hash of
+// their ids; *by_chance tells.
+Status docs__hold_out(DocList *train, DocList *held, bool *by_chance, const char *names,
+                      Comm *comm) CHECKED;
+
+// --- inputs.c: data.sources, read ---
+enum { SOURCE_NAME_BYTES = sizeof(((SourceReport *)0)->name) };
+typedef struct Inputs {
+    Text spec[MAX_SOURCES];                     // as written
+    char name[MAX_SOURCES][SOURCE_NAME_BYTES];  // for reports and data.mix: a path's last part
+    int count;
+} Inputs;
+// Splits the list and checks every name, and those of data.mix. E_USAGE.
+Status inputs__parse(Inputs *in, const DataConfig *cfg) CHECKED;
+// Everything the corpus depends on: options, program format, the user's files (size and time), the
+// tokenizer file.
+Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *cfg) CHECKED;
+
+// --- packer.c: from tokens on every rank to files ---
+// Encoded documents of one rank, in the order of its DocList.
+typedef struct Tokens {
+    int32_t *ids;
+    size_t count, capacity;
+    size_t *ends;  // [docs], exclusive
+} Tokens;
+void tokens__free(Tokens *t);
+// What all shards of a corpus share.
+typedef struct PackPlan {
+    const char *dir;
+    Hash128 tokenizer;
+    uint32_t vocab, eod;
+    int sources;
+    uint64_t shard_tokens;
+} PackPlan;
+// Collective(comm). Writes every source's shards, source s by rank s % size; ix->shards lists all
+// on all ranks.
+Status pack__shards(Index *ix, const PackPlan *plan, const DocList *docs, const Tokens *tokens,
+                    Comm *comm) CHECKED;
+// Collective(comm). Rank 0 writes holdout.txt and holdout.tns; totals and hashes go to ix on rank 0
+// alone.
+Status pack__holdout(Index *ix, const PackPlan *plan, const DocList *held, const Tokens *tokens,
+                     Comm *comm) CHECKED;

@@ -1,0 +1,430 @@
+// From sources to a corpus directory, on all ranks together. Work is dealt by document number and
+// every result is put in order by document id, so the files are the same for any number of ranks.
+// All of it is built in corpus.tmp and renamed at the end: there is a whole corpus or none.
+#include "data/internal.h"
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "data/sources/sources.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SPECIALS = 16,               // ids kept for markers, three of them in use
+    MIN_COUNT = 2,               // pairs seen once are not worth a token
+    MAX_TOKEN_BYTES = 64,        // rulers of a thousand '=' are not words
+    TOKENIZER_TEXT = 512 << 20,  // bytes of text the tokenizer is trained on at most
+    TOKENIZER_SEED = 1,
+};
+
+typedef struct Prep {
+    const DataConfig *cfg;
+    const Mesh *mesh;
+    Inputs in;
+    char dir[PATH_BYTES], tmp[PATH_BYTES];
+    bool offline;         // asked for, or because the network is out of reach
+    DocList train, held;  // this rank's share, by source
+    Tokens train_tokens, held_tokens;
+    Bpe *bpe;
+    PackPlan plan;
+    Index index;
+} Prep;
+
+// --- reuse ---
+
+static Status prep_open(Prep *p) {
+    TRY(inputs__parse(&p->in, p->cfg));
+    if (strlen(p->cfg->cache) + 64 > PATH_BYTES || p->cfg->cache[0] == '\0')
+        FAIL(E_USAGE, "give a directory", "data.cache: '%s' cannot be used", p->cfg->cache);
+    path_join(p->dir, p->cfg->cache, "corpus");
+    path_join(p->tmp, p->cfg->cache, "corpus.tmp");
+    p->offline = p->cfg->offline;
+    for (int k = 0; k < p->in.count; k++)
+        memcpy(p->index.report.source[k].name, p->in.name[k], SOURCE_NAME_BYTES);
+    p->index.report.count = p->in.count;
+    return OK;
+}
+
+// Rank 0 alone: is there a whole corpus made from the same things? Its report, then.
+static Status prep_find(Prep *p, bool *found) {
+    *found = false;
+    TRY(inputs__identity(&p->index.identity, &p->in, p->cfg));
+    char path[PATH_BYTES];
+    path_join(path, p->dir, INDEX_FILE);
+    if (!path_exists(path)) return OK;
+    Corpus *corpus;
+    if (corpus_open(&corpus, p->dir) != OK) {
+        log_warn("%s; the corpus is prepared again", err_message());
+        err_clear();
+        return OK;
+    }
+    const Index *ix = corpus__index(corpus);
+    const Hash128 *a = &ix->identity, *b = &p->index.identity;
+    *found = a->low == b->low && a->high == b->high;
+    if (*found) p->index.report = ix->report;
+    corpus_close(corpus);
+    return OK;
+}
+
+// The work in hand starts from an empty directory.
+static Status prep_clear(Prep *p) {
+    TRY(dir_remove(p->tmp));
+    return dir_make(p->tmp);
+}
+
+static Status prep_reuse(Prep *p, bool *found) {
+    Status st = OK;
+    if (p->mesh->rank == 0) {
+        st = prep_find(p, found);
+        if (st == OK && !*found) st = prep_clear(p);
+    }
+    TRY(agree(st, p->mesh->world));
+    comm_bcast(p->mesh->world, found, sizeof *found, 0);
+    if (*found) comm_bcast(p->mesh->world, &p->index.report, sizeof p->index.report, 0);
+    if (*found && p->index.report.embedded_sample && !p->cfg->offline)
+        log_info("corpus: made from the built-in sample, as the packages could not be reached; "
+                 "remove %s to try again",
+                 p->dir);
+    return OK;
+}
+
+// --- text ---
+
+// One rank of each node downloads. Without the archive, every named source is replaced by its
+// built-in sample.
+static Status prep_fetch(Prep *p) {
+    Status st = OK;
+    int64_t out_of_reach = 0;
+    for (int k = 0; k < p->in.count && p->mesh->node_rank == 0 && !p->offline && st == OK; k++) {
+        if (source_find(p->in.spec[k]) == NULL) continue;
+        log_info("corpus: fetching %s", p->in.name[k]);
+        st = source_fetch(p->in.spec[k], p->cfg->cache);
+        if (st != E_IO) continue;
+        out_of_reach = 1;
+        log_warn("%s; going on with the small text built into the program", err_message());
+        err_clear();
+    }
+    TRY(agree(st == E_IO ? OK : st, p->mesh->world));
+    comm_max_i64(p->mesh->world, &out_of_reach, 1);
+    if (out_of_reach != 0) p->offline = true;
+    p->index.report.embedded_sample = out_of_reach != 0;
+    return OK;
+}
+
+// Every rank reads all of a source, which is cheap, and keeps each size-th document.
+static Status source_deal(Prep *p, int source) {
+    DocList all = {0}, mine = {0};
+    int64_t limit = p->cfg->sample_mb << 20;
+    Status st = source_extract(p->in.spec[source], p->cfg->cache, p->offline, limit,
+                               (uint32_t)source, &all);
+    for (size_t i = (size_t)p->mesh->rank; st == OK && i < all.count; i += (size_t)p->mesh->size) {
+        ASSERT(doc__source(&all.docs[i]) == source);
+        doclist__move(&mine, &all.docs[i]);
+    }
+    doclist_free(&all);
+    if (st == OK) st = docs_normalise(&mine, NULL);
+    for (size_t i = 0; i < mine.count; i++) doclist__move(&p->train, &mine.docs[i]);
+    doclist_free(&mine);
+    return st;
+}
+
+static Status prep_extract(Prep *p) {
+    Status st = OK;
+    for (int k = 0; k < p->in.count && st == OK; k++) st = source_deal(p, k);
+    return agree(st, p->mesh->world);
+}
+
+// Sums what the ranks counted into the report.
+static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
+    int64_t counts[4][MAX_SOURCES] = {{0}};  // documents, bytes, held out, duplicates
+    for (size_t i = 0; i < p->train.count; i++) {
+        counts[0][doc__source(&p->train.docs[i])]++;
+        counts[1][doc__source(&p->train.docs[i])] += (int64_t)p->train.docs[i].bytes;
+    }
+    for (size_t i = 0; i < p->held.count; i++) counts[2][doc__source(&p->held.docs[i])]++;
+    memcpy(counts[3], duplicates, sizeof counts[3]);
+    comm_sum_i64(p->mesh->world, counts[0], 4 * MAX_SOURCES);
+
+    int64_t docs = 0;
+    for (int k = 0; k < p->in.count; k++) {
+        SourceReport *r = &p->index.report.source[k];
+        r->docs = counts[0][k];
+        r->bytes = counts[1][k];
+        r->held_out_docs = counts[2][k];
+        r->duplicates = counts[3][k];
+        docs += r->docs;
+        log_info("corpus: %s: %lld documents, %.2f MB, %lld duplicates, %lld held out", r->name,
+                 (long long)r->docs, (double)r->bytes / 1e6, (long long)r->duplicates,
+                 (long long)r->held_out_docs);
+    }
+    if (docs == 0)  // the sums are the same on all ranks: all return
+        FAIL(E_USAGE, "name sources or files with text in data.sources",
+             "data.sources: no documents to train on%s",
+             p->offline ? " (data.offline: few sources have a built-in sample)" : "");
+    return OK;
+}
+
+static Status prep_select(Prep *p) {
+    int64_t duplicates[MAX_SOURCES] = {0};
+    bool by_chance;
+    TRY(docs__hold_out(&p->train, &p->held, &by_chance, p->cfg->holdout, p->mesh->world));
+    if (by_chance)
+        log_info("corpus: no title contains data.holdout '%s': 1 %% of the documents, by chance, "
+                 "are held out",
+                 p->cfg->holdout);
+    if (p->cfg->dedup) TRY(docs__dedup(&p->train, &p->held, duplicates, p->mesh->world));
+    return report_count(p, duplicates);
+}
+
+// --- tokenizer ---
+
+// Counts the words of this rank's share; of a huge corpus, of documents chosen by their ids.
+static Status words_count(const Prep *p, char **dump, size_t *bytes) {
+    double total = 0;
+    for (int k = 0; k < p->in.count; k++) total += (double)p->index.report.source[k].bytes;
+    WordCount *words = wordcount_new();
+    Splitter *splitter = NULL;
+    Status st = splitter_open(&splitter, NULL);
+    for (size_t i = 0; i < p->train.count && st == OK; i++) {
+        const Doc *doc = &p->train.docs[i];
+        if (rng_uniform(TOKENIZER_SEED, STREAM_DATA, doc->id) * total > TOKENIZER_TEXT) continue;
+        st = wordcount_text(words, splitter, doc->text, doc->bytes);
+    }
+    if (st == OK) {
+        *dump = wordcount_dump(words, bytes);
+        if (*dump == NULL) st = err_set(E_NOMEM, "use data.sample_mb", "no memory for word counts");
+    }
+    splitter_close(splitter);
+    wordcount_free(words);
+    return st;
+}
+
+// The same counts, hence the same tokenizer, on every rank.
+static Status bpe_from_counts(Bpe **bpe, const char *dumps, const size_t *offsets, const Prep *p) {
+    static const char *const used[] = {"<pad>", "<bos>", "<eos>"};
+    enum { USED = sizeof used / sizeof used[0] };
+    char reserved[SPECIALS][32];
+    const char *specials[SPECIALS];
+    for (int i = 0; i < SPECIALS; i++) {
+        snprintf(reserved[i], sizeof reserved[i], "<reserved_%d>", i);
+        specials[i] = i < USED ? used[i] : reserved[i];
+    }
+    WordCount *words = wordcount_new();
+    Status st = OK;
+    for (int r = 0; r < p->mesh->size && st == OK; r++)
+        st = wordcount_merge(words, dumps + offsets[r], offsets[r + 1] - offsets[r]);
+    if (st == OK)
+        st = bpe_train(bpe, words,
+                       &(BpeTrainConfig){.vocab_size = p->cfg->vocab,
+                                         .min_count = MIN_COUNT,
+                                         .max_token_bytes = MAX_TOKEN_BYTES,
+                                         .specials = specials,
+                                         .special_count = SPECIALS});
+    wordcount_free(words);
+    return st;
+}
+
+static Status bpe_make(Prep *p) {
+    Comm *world = p->mesh->world;
+    char *dump = NULL, *dumps = NULL;
+    size_t bytes = 0, *offsets = calloc((size_t)p->mesh->size + 1, sizeof *offsets);
+    Status st = offsets == NULL ? err_set(E_NOMEM, NULL, "no memory for offsets") : OK;
+    if (st == OK) st = words_count(p, &dump, &bytes);
+    TRY_GOTO(agree(st, world));
+    TRY_GOTO(agree(comm_allgather_bytes(world, dump, bytes, &dumps, offsets), world));
+    log_info("corpus: training a tokenizer of %d tokens", p->cfg->vocab);
+    TRY_GOTO(agree(bpe_from_counts(&p->bpe, dumps, offsets, p), world));
+done:
+    free(dump);
+    free(dumps);
+    free(offsets);
+    return st;
+}
+
+// The token that ends documents, under the names in use.
+static Status eod_find(const Prep *p, uint32_t *eod) {
+    static const char *const names[] = {"<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int id = bpe_special(p->bpe, names[i]);
+        if (id < 0) continue;
+        *eod = (uint32_t)id;
+        return OK;
+    }
+    FAIL(E_USAGE, "use a tokenizer with a special token <eos>, <|endoftext|> or </s>",
+         "%s: no token that ends a document", p->cfg->tokenizer);
+}
+
+static Status tokenizer_write(Prep *p) {
+    char path[PATH_BYTES], *text;
+    size_t bytes;
+    path_join(path, p->tmp, TOKENIZER_FILE);
+    TRY(bpe_write_hf(p->bpe, path));
+    TRY(file_read(path, &text, &bytes));
+    p->index.tokenizer_file = hash64(text, bytes);
+    free(text);
+    return OK;
+}
+
+static Status prep_tokenizer(Prep *p) {
+    Comm *world = p->mesh->world;
+    if (p->cfg->tokenizer[0] == '\0')
+        TRY(bpe_make(p));
+    else
+        TRY(agree(bpe_read_hf(&p->bpe, p->cfg->tokenizer), world));
+    p->index.tokenizer.low = bpe_hash(p->bpe, &p->index.tokenizer.high);
+    p->index.vocab = bpe_vocab(p->bpe);
+    comm_check_same(world, p->index.tokenizer.low, "tokenizer");
+    Status st = eod_find(p, &p->index.eod);
+    if (st == OK && p->mesh->rank == 0) st = tokenizer_write(p);
+    TRY(agree(st, world));
+    p->plan = (PackPlan){.dir = p->tmp,
+                         .tokenizer = p->index.tokenizer,
+                         .vocab = (uint32_t)p->index.vocab,
+                         .eod = p->index.eod,
+                         .sources = p->in.count,
+                         .shard_tokens = (uint64_t)p->cfg->shard_tokens};
+    return OK;
+}
+
+// --- tokens ---
+
+static Status eod_append(Tokens *t, uint32_t eod) {
+    if (t->count == t->capacity) {
+        size_t capacity = t->capacity + t->capacity / 2 + 64;
+        int32_t *ids = realloc(t->ids, capacity * sizeof *ids);
+        if (ids == NULL) FAIL(E_NOMEM, "use more ranks", "no memory for %zu tokens", capacity);
+        t->ids = ids;
+        t->capacity = capacity;
+    }
+    t->ids[t->count++] = (int32_t)eod;
+    return OK;
+}
+
+// Documents to tokens, each with its end. keep_text: otherwise each text is freed as soon as it is
+// encoded.
+static Status docs_encode(Tokens *t, DocList *docs, const Prep *p, bool keep_text) {
+    Encoder *encoder = NULL;
+    Status st = OK;
+    TRY_GOTO(encoder_open(&encoder, p->bpe));
+    t->ends = malloc((docs->count + 1) * sizeof *t->ends);
+    if (t->ends == NULL) {
+        st = err_set(E_NOMEM, "use more ranks", "no memory for %zu documents", docs->count);
+        goto done;
+    }
+    for (size_t i = 0; i < docs->count; i++) {
+        Doc *doc = &docs->docs[i];
+        TRY_GOTO(encoder_run(encoder, doc->text, doc->bytes, &t->ids, &t->count, &t->capacity));
+        TRY_GOTO(eod_append(t, p->plan.eod));
+        t->ends[i] = t->count;
+        if (!keep_text) doc__release(doc);
+    }
+done:
+    encoder_close(encoder);
+    return st;
+}
+
+static Status prep_encode(Prep *p) {
+    Status st = docs_encode(&p->train_tokens, &p->train, p, false);
+    if (st == OK) st = docs_encode(&p->held_tokens, &p->held, p, true);
+    return agree(st, p->mesh->world);
+}
+
+// Tokens by source, from the shards; what follows from them.
+static void report_tokens(Index *ix) {
+    CorpusReport *r = &ix->report;
+    double bytes = 0, tokens = 0;
+    for (int i = 0; i < ix->shard_count; i++)
+        r->source[ix->shards[i].source].tokens += (int64_t)ix->shards[i].tokens;
+    for (int k = 0; k < r->count; k++) {
+        bytes += (double)r->source[k].bytes;
+        tokens += (double)r->source[k].tokens;
+    }
+    for (int k = 0; k < r->count; k++) r->source[k].weight = (double)r->source[k].tokens / tokens;
+    r->bytes_per_token = bytes / tokens;
+}
+
+static Status prep_pack(Prep *p) {
+    TRY(pack__shards(&p->index, &p->plan, &p->train, &p->train_tokens, p->mesh->world));
+    TRY(pack__holdout(&p->index, &p->plan, &p->held, &p->held_tokens, p->mesh->world));
+    report_tokens(&p->index);
+    return OK;
+}
+
+// --- the end ---
+
+// The index last, then the directory gets its name. A killed run leaves corpus.tmp, which nobody
+// reads.
+static Status corpus_publish(Prep *p) {
+    p->index.corpus = index__corpus_hash(&p->index);
+    TRY(index__write(&p->index, p->tmp));
+    TRY(dir_sync(p->tmp));
+    TRY(dir_remove(p->dir));
+    if (rename(p->tmp, p->dir) != 0)
+        FAIL(E_IO, "is the disk full or read-only?", "%s: cannot be renamed: %s", p->tmp,
+             strerror(errno));
+    return dir_sync(p->cfg->cache);
+}
+
+static Status prep_finish(Prep *p) {
+    Status st = p->mesh->rank == 0 ? corpus_publish(p) : OK;
+    TRY(agree(st, p->mesh->world));
+    comm_bcast(p->mesh->world, &p->index.report, sizeof p->index.report, 0);
+    return OK;
+}
+
+// The weights asked for now: the index keeps those by tokens, as another mixture needs no new
+// shards.
+static Status report_weights(CorpusReport *r, const DataConfig *cfg) {
+    const char *names[MAX_SOURCES];
+    int64_t tokens[MAX_SOURCES];
+    double weights[MAX_SOURCES];
+    for (int k = 0; k < r->count; k++) {
+        names[k] = r->source[k].name;
+        tokens[k] = r->source[k].tokens;
+    }
+    TRY(mix__parse(weights, cfg->mix,
+                   &(MixSources){.names = names, .tokens = tokens, .count = r->count}));
+    for (int k = 0; k < r->count; k++) r->source[k].weight = weights[k];
+    return OK;
+}
+
+static void prep_close(Prep *p) {
+    doclist_free(&p->train);
+    doclist_free(&p->held);
+    tokens__free(&p->train_tokens);
+    tokens__free(&p->held_tokens);
+    bpe_close(p->bpe);
+    index__free(&p->index);
+}
+
+static Status prep_build(Prep *p) {
+    TRY(prep_fetch(p));
+    TRY(prep_extract(p));
+    TRY(prep_select(p));
+    TRY(prep_tokenizer(p));
+    TRY(prep_encode(p));
+    TRY(prep_pack(p));
+    return prep_finish(p);
+}
+
+Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *mesh) {
+    *report = (CorpusReport){0};
+    Prep *p = calloc(1, sizeof *p);
+    ASSERT(p != NULL);  // a few dozen KiB
+    p->cfg = cfg;
+    p->mesh = mesh;
+    Status st = OK;
+    bool found = false;
+    TRY_GOTO(agree(prep_open(p), mesh->world));
+    TRY_GOTO(prep_reuse(p, &found));
+    if (!found) TRY_GOTO(prep_build(p));
+    *report = p->index.report;
+    report->reused = found;
+    TRY_GOTO(agree(report_weights(report, cfg), mesh->world));
+done:
+    prep_close(p);
+    free(p);
+    return st;
+}
