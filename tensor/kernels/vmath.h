@@ -10,6 +10,7 @@
 #pragma once
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,15 @@ enum { LANES = 16 };
 // Channels a thread takes at a time where a sum runs over tokens: whole cache lines, few partial
 // sums.
 enum { CHANNEL_TILE = 64 };
+
+static inline bool worth_threads(int rows, int cols) {
+    return (size_t)rows * (size_t)cols >= PARALLEL_MIN;
+}
+
+// Where the tile of channels that starts at `from` ends.
+static inline int tile_end(int from, int C) {
+    return from + CHANNEL_TILE < C ? from + CHANNEL_TILE : C;
+}
 
 #ifdef STERNA_F64
 

@@ -1,0 +1,69 @@
+// Cross-entropy of rows of logits:
+//
+//   lse_t = m + log sum_v exp(x_tv - m), m = max_v x_tv      loss_t = lse_t - x_t[target]
+//   dx_tv = scale (exp(x_tv - lse_t) - [v = target])
+//
+// A logit that is not finite makes its row's loss NaN, -inf too, although its exponential would be
+// an innocent 0: it can only come from an overflow, and the run must see it.
+#include "tensor/kernels/kernels.h"
+
+#include "base/status.h"
+#include "tensor/kernels/vmath.h"
+
+// Largest element. NaN loses every comparison; the sum below finds it.
+static real row_max(const real *x, int V) {
+    real lane[LANES], most = -INFINITY;
+    for (int l = 0; l < LANES; l++) lane[l] = -INFINITY;
+    int v = 0;
+    for (; v + LANES <= V; v += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] = x[v + l] > lane[l] ? x[v + l] : lane[l];
+    for (; v < V; v++) most = x[v] > most ? x[v] : most;
+    for (int l = 0; l < LANES; l++) most = lane[l] > most ? lane[l] : most;
+    return most;
+}
+
+// exp(x - most), and NaN for an infinite x.
+static inline real exp_visible(real x, real most) {
+    return real_exp(x - most) + 0 * x;
+}
+
+static double row_exp_sum(const real *x, real most, int V) {
+    double lane[LANES] = {0}, rest = 0;
+    int v = 0;
+    for (; v + LANES <= V; v += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += (double)exp_visible(x[v + l], most);
+    for (; v < V; v++) rest += (double)exp_visible(x[v], most);
+    return lanes_fold(lane) + rest;
+}
+
+void cross_entropy_forward(double *restrict loss, real *restrict lse, const real *restrict logits,
+                           const int32_t *restrict targets, int N, int V) {
+#pragma omp parallel for schedule(static) if (worth_threads(N, V))
+    for (int t = 0; t < N; t++) {
+        const real *x = logits + (size_t)t * (size_t)V;
+        real most = row_max(x, V);
+        double sum = (double)most + log(row_exp_sum(x, most, V));
+        lse[t] = (real)sum;
+        loss[t] = 0;
+        if (targets[t] == IGNORE_TARGET) continue;
+        ASSERT(targets[t] >= 0 && targets[t] < V);
+        loss[t] = sum - (double)x[targets[t]];
+    }
+}
+
+void cross_entropy_backward(real *restrict logits, const real *restrict lse,
+                            const int32_t *restrict targets, real scale, int N, int V) {
+#pragma omp parallel for schedule(static) if (worth_threads(N, V))
+    for (int t = 0; t < N; t++) {
+        real *x = logits + (size_t)t * (size_t)V;
+        if (targets[t] == IGNORE_TARGET) {
+            for (int v = 0; v < V; v++) x[v] = 0;
+            continue;
+        }
+        ASSERT(targets[t] >= 0 && targets[t] < V);
+        real total = lse[t];
+#pragma omp simd
+        for (int v = 0; v < V; v++) x[v] = scale * real_exp(x[v] - total);
+        x[targets[t]] -= scale;
+    }
+}
