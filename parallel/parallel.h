@@ -30,6 +30,9 @@ Status parallel_begin(int *argc, char ***argv) CHECKED;
 void parallel_end(void);
 _Noreturn void parallel_abort(int exit_code);  // MPI_Abort: takes all ranks down with this code
 bool parallel_is_on(void);                     // parallel_begin has run
+int parallel_world_rank(void);                 // 0 before parallel_begin
+// agree() over the world before there is a mesh (command line, configuration). Collective(world).
+Status parallel_agree(Status mine) CHECKED;
 
 // Collective(world). Wrong product: E_LAUNCH with the equation. sp and tp other than 1: E_USAGE (a later version).
 Status mesh_open(Mesh *mesh, const MeshConfig *cfg) CHECKED;

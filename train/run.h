@@ -3,30 +3,29 @@
 
 #include "checkpoints/checkpoint.h"
 #include "data/data.h"
+#include "model/generate.h"
 #include "model/model.h"
 #include "parallel/parallel.h"
 #include "train/schedule.h"
 
 typedef struct TrainConfig {
-    Text run_dir;           // where the run lives
-    int64_t steps;          // 0: derived from minutes
-    double minutes;         // time budget of training, used once to fix steps
-    int64_t batch_tokens;   // global batch
-    int seq;                // T
-    int micro_rows;         // rows a micro-batch holds on one rank; 0: chosen
+    Text run_dir;             // where the run lives
+    int64_t steps;            // 0: derived from minutes
+    double minutes;           // time budget, used once to fix steps
+    int64_t batch_tokens;     // global batch
+    int seq;                  // T
+    int micro_rows;           // rows a micro-batch holds on one rank; 0: chosen
     int64_t seed;
-    double clip;            // global gradient norm, 0: off
+    double clip;              // global gradient norm, 0: off
     int64_t log_every, eval_every, ckpt_every;  // steps; 0: off
-    double ckpt_minutes;    // and at least this often; 0: off
-    int keep;               // checkpoints kept
-    int eval_seq;           // tokens a window of held-out evaluation
-    int64_t eval_tokens;    // at most this many in periodic evaluations, 0: all
-    int64_t sample_every;   // steps; 0: off
-    int sample_new;
+    double ckpt_minutes;      // and at least this often; 0: off
+    int64_t keep;             // checkpoints kept
+    int eval_seq;             // tokens a window of held-out evaluation
+    int64_t eval_tokens;      // at most this many in periodic evaluations, 0: all
+    int64_t sample_every;     // steps; 0: only at the end
     Text sample_prompt;
-    int64_t bucket_mb;
-    Text init;              // Hugging Face directory to start from, ""
-    bool threads_report;
+    int bucket_mb;            // of gradient exchange
+    Text init;                // Hugging Face directory to start from, ""
 } TrainConfig;
 
 typedef struct RunConfig {
@@ -36,10 +35,102 @@ typedef struct RunConfig {
     ModelConfig model;
     DataConfig data;
     MeshConfig mesh;
+    SampleConfig sample;
 } RunConfig;
 
-enum { RUN_SECTIONS = 6 };
+enum { RUN_SECTIONS = 7 };
 // Sections in the order of RunConfig, pointing into cfg.
 void run_config_sections(RunConfig *cfg, Section sections[RUN_SECTIONS]);
 // Checks across fields; every message names both keys. E_USAGE.
 Status run_config_check(const RunConfig *cfg) CHECKED;
+struct Arguments;
+// The one positional word is the YAML file; key=value words override it. Not collective.
+Status run_config_read(Config *c, const struct Arguments *a) CHECKED;
+
+typedef struct StepResult {
+    double loss;          // nats a token, mean over the global batch
+    double grad_norm;     // global, before clipping
+    double lr;
+    int64_t tokens;       // valid targets of the global batch
+    bool stop;            // some rank was asked to stop: all ranks agree on this step
+    bool save_due;        // rank 0's clock says that a checkpoint is due
+} StepResult;
+
+// Seconds by phase since the last reset, on this rank.
+typedef struct Phases {
+    double data, forward, backward, reduce, update;
+} Phases;
+
+typedef struct Run {
+    RunConfig cfg;
+    Mesh mesh;
+    CorpusReport corpus_report;
+    Corpus *corpus;
+    Loader *loader;
+    Bpe *bpe;
+    Model model;
+    Tape *tape;
+    Reducer *reducer;
+    Optim optim;
+    int64_t step;          // steps done
+    int64_t tokens_seen;   // valid targets so far
+    double train_s;        // seconds of training, over restarts
+    double last_save_s;    // clock_s of the last checkpoint
+    Phases phases;
+    bool eval_only;
+} Run;
+
+// --- run.c: Collective(world). On failure everything is left for run_close ---
+Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
+void run_close(Run *run);
+int64_t run_global_rows(const Run *run);      // sequences of a global batch
+// Weights, moments and counters as at step 0 (or as imported).
+Status run_reset(Run *run) CHECKED;
+
+// --- step.c ---
+// One optimizer step. Collective(world): every rank leaves by the same branch.
+Status train_step(Run *run, StepResult *out) CHECKED;
+// Forward, backward and reduction of given rows without an update (bench and forward share it). red: loss sum,
+// tokens, squared gradient norm of owned ranges are added.
+enum { RED_LOSS, RED_TOKENS, RED_SQNORM, RED_FAILED, RED_STOP, RED_SAVE, RED_COUNT };
+
+// --- eval.c ---
+typedef struct EvalResult {
+    double nats_per_token, bits_per_byte;
+    int64_t tokens, bytes;
+} EvalResult;
+// Held-out text in windows of train.eval_seq tokens, each token predicted once; windows are dealt to ranks.
+// limit_tokens 0: all of it. Collective(world).
+Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
+
+// --- state.c: checkpoints of a run. Collective(world) ---
+Status run_save(Run *run) CHECKED;
+Status run_resume(Run *run) CHECKED;          // newest valid checkpoint; run->step stays 0 when there is none
+// Hugging Face directory of the current weights with tokenizer.json: run_dir/model. Rank 0 writes, all agree.
+Status run_export(Run *run) CHECKED;
+
+// --- rundir.c: the run directory. Collective(world) ---
+// Creates it; or, where it holds a run, compares the requested configuration with cfg's: equal means resume, else
+// E_USAGE listing what differs. Keys that change no number (logging, checkpoint times, ...) may differ. A train.steps
+// that was measured earlier is taken over into cfg.
+Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) CHECKED;
+// config.resolved.yaml: every value as used, with its origin.
+Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) CHECKED;
+// Rank 0 only: metrics.jsonl
+Status metrics_cut(const char *run_dir, int64_t step) CHECKED;  // drops lines of later steps
+Status metrics_step(Run *run, const StepResult *r, double step_s) CHECKED;
+Status metrics_eval(Run *run, const EvalResult *e, bool final) CHECKED;
+Status exit_write(const Run *run, const char *reason, Status st) CHECKED;  // exit.json
+
+// --- signals.c ---
+void signals_catch(void);            // SIGUSR1, SIGTERM, SIGINT: stop at the next step all ranks agree on
+int signals_pending(void);           // 0, or the signal
+const char *signals_reason(int signal);
+
+// --- report.c ---
+// report.html from metrics.jsonl, config.resolved.yaml, samples/ and corpus.json of a run directory: self-contained.
+Status report_write(const char *run_dir) CHECKED;
+
+// --- loop.c ---
+// The whole run: prepare, resume, steps, evaluation, checkpoints, report. Collective(world).
+Status train_run(RunConfig *cfg, Config *origins) CHECKED;

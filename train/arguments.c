@@ -1,0 +1,82 @@
+// Command-line words: options, key=value settings, positional words.
+#include <stdio.h>
+#include <string.h>
+
+#include "train/commands.h"
+
+// The option named by the first `length` characters of `name`; NULL when there is none.
+static const Option *option_find(const Option *options, int count, const char *name,
+                                 size_t length) {
+    for (int i = 0; i < count; i++) {
+        if (strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0) {
+            return &options[i];
+        }
+    }
+    return NULL;
+}
+
+// Handles argv[*i], which begins with "--"; may consume the next word as its value.
+static Status take_option(const Option *options, int count, int argc, char **argv, int *i) {
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t length = equals == NULL ? strlen(name) : (size_t)(equals - name);
+    const Option *o = option_find(options, count, name, length);
+    if (o == NULL) {
+        FAIL(E_USAGE, "see --help of this command", "unknown option `%s`", argv[*i]);
+    }
+    if (o->value == NULL) {
+        if (equals != NULL) FAIL(E_USAGE, "write it without =", "--%s takes no value", o->name);
+        *o->text = "1";
+        return OK;
+    }
+    if (equals != NULL) {
+        *o->text = equals + 1;
+        return OK;
+    }
+    if (*i + 1 >= argc)
+        FAIL(E_USAGE, "see --help of this command", "--%s needs %s", o->name, o->value);
+    *o->text = argv[++*i];
+    return OK;
+}
+
+// key=value: a dotted lower-case key before the first '='.
+static bool is_setting(const char *word) {
+    const char *equals = strchr(word, '=');
+    if (equals == NULL || equals == word) return false;
+    for (const char *c = word; c < equals; c++) {
+        if ((*c < 'a' || *c > 'z') && (*c < '0' || *c > '9') && *c != '_' && *c != '.')
+            return false;
+    }
+    return true;
+}
+
+Status arguments_parse(Arguments *a, int argc, char **argv, const Option *options, int count) {
+    *a = (Arguments){0};
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--", 2) == 0 && argv[i][2] != '\0') {
+            TRY(take_option(options, count, argc, argv, &i));
+            continue;
+        }
+        if (argv[i][0] == '-' && argv[i][1] != '\0' && argv[i][1] != '-') {
+            FAIL(E_USAGE, "options are spelled out: --name", "unknown option `%s`", argv[i]);
+        }
+        if (a->word_count == MAX_WORDS || a->setting_count == MAX_WORDS) {
+            FAIL(E_USAGE, "put settings into the configuration file", "more than %d words",
+                 MAX_WORDS);
+        }
+        if (is_setting(argv[i])) {
+            a->settings[a->setting_count++] = argv[i];
+        } else {
+            a->words[a->word_count++] = argv[i];
+        }
+    }
+    return OK;
+}
+
+void options_print(const Option *options, int count) {
+    for (int i = 0; i < count; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s %s", options[i].name,
+                 options[i].value == NULL ? "" : options[i].value);
+        printf("  %-24s %s\n", left, options[i].help);
+    }
+}

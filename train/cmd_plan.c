@@ -1,0 +1,124 @@
+// sterna plan: what a configuration costs, before anything is allocated.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "train/commands.h"
+#include "train/run.h"
+
+static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text;
+static const Option OPTIONS[] = {
+    {"ranks", "R", "data-parallel ranks (default 1)", &ranks_text},
+    {"preset", "NAME", "plan a preset instead of a configuration file", &preset_text},
+    {"vocab", "V", "vocabulary where neither file nor preset fixes it (default 32768)",
+     &vocab_text},
+    {"presets", NULL, "list the presets", &presets_flag},
+};
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0], PLAN_VOCAB = 32768 };
+
+void help_plan(void) {
+    puts("usage: sterna plan [CONFIG.yaml | --preset NAME] [key=value ...] [options]\n\n"
+         "Prints parameters, memory per rank by class and FLOPs. Allocates no tensor.\n");
+    options_print(OPTIONS, OPTION_COUNT);
+}
+
+static void print_preset(const char *name, const char *text, void *user) {
+    (void)user;
+    printf("  %-18s %s\n", name, text);
+}
+
+static double gib(double bytes) {
+    return bytes / 1073741824.0;
+}
+
+// Memory of activations and gradients of one micro-batch, measured by a dry run of the real model
+// code.
+static size_t plan_activations(Model *m, int rows, int seq) {
+    Tape *tp = tape_new();
+    Batch b = {.seq = {.B = rows, .T = seq}};
+    tape_dry(tp, true);
+    tape_backward(tp, model_loss(tp, m, &b, NULL));
+    tape_dry(tp, true);  // notes the first run's needs
+    size_t bytes = tape_bytes(tp);
+    tape_free(tp);
+    return bytes;
+}
+
+static void print_plan(Model *m, const RunConfig *cfg, int ranks) {
+    const TrainConfig *t = &cfg->train;
+    double parameters = (double)model_parameters(m),
+           stored = (double)m->params.total * sizeof(real);
+    int64_t rows = t->batch_tokens / t->seq;
+    int share = (int)split_count((size_t)rows, ranks, 0);
+    int micro = t->micro_rows > 0 ? t->micro_rows : (8192 / t->seq > 0 ? 8192 / t->seq : 1);
+    if (micro > share) micro = share > 0 ? share : 1;
+    double moments = 2.0 * stored / ranks, exchange = ranks > 1 ? stored : 0;
+    double activations = (double)plan_activations(m, micro, t->seq);
+    printf("%s\n", model_dim_summary(&m->cfg));
+    printf("parameters        %.2fM\n", parameters / 1e6);
+    printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n",
+           model_flops_per_token(m));
+    printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch on %d rank%s\n",
+           (long long)t->batch_tokens, (long long)rows, t->seq, micro, ranks,
+           ranks == 1 ? "" : "s");
+    printf("memory per rank, GiB\n");
+    printf("  weights         %10.4f\n", gib(stored));
+    printf("  gradients       %10.4f\n", gib(stored));
+    printf("  optimizer       %10.4f   (both moments, 1/%d of them)\n", gib(moments), ranks);
+    printf("  exchange        %10.4f\n", gib(exchange));
+    printf("  activations     %10.4f   (and their gradients, one micro-batch)\n", gib(activations));
+    printf("  total           %10.4f\n", gib(2 * stored + moments + exchange + activations));
+}
+
+static Status read_ranks(int *ranks) {
+    char *end;
+    long n = strtol(ranks_text, &end, 10);
+    if (*end != '\0' || n < 1 || n > 1 << 20) {
+        FAIL(E_USAGE, "a whole number of ranks", "--ranks %s", ranks_text);
+    }
+    *ranks = (int)n;
+    return OK;
+}
+
+static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
+    int ranks;
+    TRY(read_ranks(&ranks));
+    if (a->word_count > 0) TRY(config_read_file(c, a->words[0]));
+    if (preset_text != NULL) {
+        char setting[TEXT_BYTES];
+        snprintf(setting, sizeof setting, "model.preset=%s", preset_text);
+        TRY(config_set(c, setting, "--preset"));
+    }
+    for (int i = 0; i < a->setting_count; i++) TRY(config_set(c, a->settings[i], "command line"));
+    TRY(model_config_resolve(&cfg->model, c));
+    if (cfg->model.vocab == 0) {
+        cfg->model.vocab = vocab_text != NULL ? atoi(vocab_text) : PLAN_VOCAB;
+        log_info("vocabulary not fixed: planning for %d", cfg->model.vocab);
+    }
+    if (cfg->train.batch_tokens < cfg->train.seq) cfg->train.batch_tokens = cfg->train.seq;
+    Model m;
+    Status st = model_open(&m, &cfg->model);
+    if (st == OK) print_plan(&m, cfg, ranks);
+    model_close(&m);
+    return st;
+}
+
+Status cmd_plan(int argc, char **argv) {
+    Arguments a;
+    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
+    if (presets_flag != NULL) {
+        model_presets_list(print_preset, NULL);
+        return OK;
+    }
+    RunConfig *cfg = calloc(1, sizeof *cfg);
+    ASSERT(cfg != NULL);
+    Section sections[RUN_SECTIONS];
+    run_config_sections(cfg, sections);
+    Config *c = config_new(sections, RUN_SECTIONS);
+    Status st = plan_run(cfg, c, &a);
+    config_free(c);
+    free(cfg);
+    return st;
+}

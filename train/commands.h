@@ -1,0 +1,45 @@
+// Sub-commands: one file each (cmd_NAME.c), one row of the table in main.c.
+#pragma once
+
+#include "base/status.h"
+
+typedef struct Command {
+    const char *name, *summary;
+    Status (*run)(int argc, char **argv);  // argv[0] is the command's name
+    void (*help)(void);                    // prints usage and options on stdout
+} Command;
+
+// Every command answers --help. Arguments left after options are the command's business.
+#define COMMAND(name)                                                                              \
+    Status cmd_##name(int argc, char **argv) CHECKED;                                              \
+    void help_##name(void);
+COMMAND(train)
+COMMAND(data)
+COMMAND(tokenizer)
+COMMAND(plan)
+COMMAND(forward)
+COMMAND(generate)
+COMMAND(eval)
+COMMAND(ckpt)
+COMMAND(report)
+COMMAND(bench)
+COMMAND(config)
+#undef COMMAND
+
+// Parsed command line: options are "--name value", "--name=value" or flags; "key=value" words are configuration;
+// the rest are positional. Unknown options: E_USAGE naming the nearest one.
+typedef struct Option {
+    const char *name;    // without dashes
+    const char *value;   // metavariable shown in help, NULL: a flag
+    const char *help;
+    const char **text;   // receives the value (flags: "1"); stays as it was when absent
+} Option;
+enum { MAX_WORDS = 64 };
+typedef struct Arguments {
+    const char *words[MAX_WORDS];     // positional
+    int word_count;
+    const char *settings[MAX_WORDS];  // key=value
+    int setting_count;
+} Arguments;
+Status arguments_parse(Arguments *a, int argc, char **argv, const Option *options, int count) CHECKED;
+void options_print(const Option *options, int count);  // aligned help lines

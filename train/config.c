@@ -1,0 +1,75 @@
+// The train, optim and schedule sections, and the checks across sections.
+#include <string.h>
+
+#include "train/run.h"
+
+#define T_(member) offsetof(TrainConfig, member)
+#define O_(member) offsetof(OptimConfig, member)
+#define S_(member) offsetof(ScheduleConfig, member)
+// clang-format off
+static const Field TRAIN_FIELDS[] = {
+    {"train.run_dir", CFG_TEXT, T_(run_dir), 0, 0, "runs/run", NULL, "directory of this run: configuration, metrics, checkpoints, report", ""},
+    {"train.steps", CFG_I64, T_(steps), 0, 1e12, "0", NULL, "optimizer steps, 0 = as many as train.minutes allows", ""},
+    {"train.minutes", CFG_F64, T_(minutes), 0, 1e7, "0", NULL, "time budget; speed is measured first, then train.steps is fixed in the resolved file", "min"},
+    {"train.batch_tokens", CFG_I64, T_(batch_tokens), 1, 1e12, "8192", NULL, "global batch over all ranks, a multiple of train.seq", "tokens"},
+    {"train.seq", CFG_INT, T_(seq), 1, 1 << 28, "512", NULL, "tokens of a training sequence", "tokens"},
+    {"train.micro_rows", CFG_INT, T_(micro_rows), 0, 1 << 24, "0", NULL, "sequences a rank processes at a time, 0 = about 8192 tokens", ""},
+    {"train.seed", CFG_I64, T_(seed), 0, 9e15, "1", NULL, "seed of initialisation and data order", ""},
+    {"train.clip", CFG_F64, T_(clip), 0, 1e9, "1", NULL, "global gradient norm is clipped to this, 0 = off", ""},
+    {"train.log_every", CFG_I64, T_(log_every), 1, 1e12, "10", NULL, "steps between progress lines", "steps"},
+    {"train.eval_every", CFG_I64, T_(eval_every), 0, 1e12, "0", NULL, "steps between held-out evaluations, 0 = only at the end", "steps"},
+    {"train.eval_seq", CFG_INT, T_(eval_seq), 1, 1 << 28, "512", NULL, "tokens of an evaluation window", "tokens"},
+    {"train.eval_tokens", CFG_I64, T_(eval_tokens), 0, 1e12, "0", NULL, "held-out tokens of a periodic evaluation, 0 = all", "tokens"},
+    {"train.ckpt_every", CFG_I64, T_(ckpt_every), 0, 1e12, "0", NULL, "steps between checkpoints, 0 = only by time and at the end", "steps"},
+    {"train.ckpt_minutes", CFG_F64, T_(ckpt_minutes), 0, 1e7, "30", NULL, "a checkpoint at least this often, 0 = off", "min"},
+    {"train.keep", CFG_I64, T_(keep), 1, 1e6, "2", NULL, "newest checkpoints kept", ""},
+    {"train.sample_every", CFG_I64, T_(sample_every), 0, 1e12, "0", NULL, "steps between generated samples, 0 = only at the end", "steps"},
+    {"train.sample_prompt", CFG_TEXT, T_(sample_prompt), 0, 0, "It was", NULL, "prompt of the samples", ""},
+    {"train.bucket_mb", CFG_INT, T_(bucket_mb), 1, 1 << 16, "16", NULL, "gradients exchanged at a time", "MiB"},
+    {"train.init", CFG_TEXT, T_(init), 0, 0, "", NULL, "Hugging Face directory whose weights the run starts from", ""},
+};
+static const Field OPTIM_FIELDS[] = {
+    {"optim.beta1", CFG_F64, O_(beta1), 0, 0.999999, "0.9", NULL, "AdamW: decay of the first moment", ""},
+    {"optim.beta2", CFG_F64, O_(beta2), 0, 0.999999, "0.95", NULL, "AdamW: decay of the second moment", ""},
+    {"optim.eps", CFG_F64, O_(eps), 0, 1, "1e-8", NULL, "AdamW: added outside the root", ""},
+    {"optim.weight_decay", CFG_F64, O_(weight_decay), 0, 10, "0.1", NULL, "decoupled decay of matrices (not of gains and angles)", ""},
+};
+static const Field SCHEDULE_FIELDS[] = {
+    {"schedule.kind", CFG_TEXT, S_(kind), 0, 0, "cosine", "cosine|wsd|constant", "shape of the learning rate after warm-up", ""},
+    {"schedule.lr", CFG_F64, S_(lr), 0, 100, "1e-3", NULL, "peak learning rate", ""},
+    {"schedule.min_lr", CFG_F64, S_(min_lr), 0, 1, "0.1", NULL, "final learning rate as a share of the peak", ""},
+    {"schedule.warmup", CFG_F64, S_(warmup), 0, 1e12, "100", NULL, "linear warm-up: steps, or below 1 a share of the steps; at most half of the run", "steps"},
+    {"schedule.decay_share", CFG_F64, S_(decay_share), 0, 1, "0.2", NULL, "wsd: last share of the steps, in which the rate falls", ""},
+};
+// clang-format on
+#define COUNT(table) (int)(sizeof(table) / sizeof(table)[0])
+
+void run_config_sections(RunConfig *cfg, Section sections[RUN_SECTIONS]) {
+    const Section all[RUN_SECTIONS] = {
+        {TRAIN_FIELDS, COUNT(TRAIN_FIELDS), &cfg->train},
+        {OPTIM_FIELDS, COUNT(OPTIM_FIELDS), &cfg->optim},
+        {SCHEDULE_FIELDS, COUNT(SCHEDULE_FIELDS), &cfg->schedule},
+        {MODEL_FIELDS, MODEL_FIELD_COUNT, &cfg->model},
+        {DATA_FIELDS, DATA_FIELD_COUNT, &cfg->data},
+        {MESH_FIELDS, MESH_FIELD_COUNT, &cfg->mesh},
+        {SAMPLE_FIELDS, SAMPLE_FIELD_COUNT, &cfg->sample},
+    };
+    memcpy(sections, all, sizeof all);
+}
+
+Status run_config_check(const RunConfig *cfg) {
+    const TrainConfig *t = &cfg->train;
+    if (t->batch_tokens % t->seq != 0) {
+        FAIL(E_USAGE, "make the batch a whole number of sequences",
+             "train.batch_tokens=%lld is not a multiple of train.seq=%d",
+             (long long)t->batch_tokens, t->seq);
+    }
+    if (t->steps == 0 && t->minutes <= 0) {
+        FAIL(E_USAGE, "set one of them", "train.steps and train.minutes are both 0");
+    }
+    if (t->init[0] != '\0' && cfg->model.preset[0] != '\0') {
+        FAIL(E_USAGE, "the imported config.json decides the sizes",
+             "train.init and model.preset are both set");
+    }
+    return OK;
+}

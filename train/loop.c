@@ -1,0 +1,216 @@
+// The whole run: measure, resume, step, evaluate, save, report. What happens when is a function of
+// the step.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "train/run.h"
+
+enum { PROBE_WARM = 2, PROBE_STEPS = 6 };  // steps thrown away, steps measured for the time budget
+
+// Progress since the last line.
+typedef struct Meter {
+    double since_s;
+    int64_t tokens;
+} Meter;
+
+static bool is_due(int64_t step, int64_t every) {
+    return every > 0 && step % every == 0;
+}
+
+static void format_left(char *dst, size_t capacity, double s) {
+    int64_t t = (int64_t)(s + 0.5);
+    if (t >= 3600) {
+        snprintf(dst, capacity, "%lldh%02lldm", (long long)(t / 3600), (long long)(t / 60 % 60));
+    } else {
+        snprintf(dst, capacity, "%lldm%02llds", (long long)(t / 60), (long long)(t % 60));
+    }
+}
+
+static void print_progress(const Run *run, const StepResult *r, double step_s) {
+    char left[32];
+    double mean = run->step > 0 ? run->train_s / (double)run->step : step_s;
+    format_left(left, sizeof left, mean * (double)(run->cfg.train.steps - run->step));
+    log_progress("step %*lld/%lld  loss %7.4f  lr %8.2e  gnorm %8.2e  tok/s %7.0f  left %s", 6,
+                 (long long)run->step, (long long)run->cfg.train.steps, r->loss, r->lr,
+                 r->grad_norm, (double)r->tokens / step_s, left);
+}
+
+// ---- the time budget ---------------------------------------------------------------------------
+
+// Measures the step on the real data, fixes train.steps, and starts over from step 0.
+// Collective(world).
+static Status fix_steps(Run *run, Config *origins) {
+    TrainConfig *t = &run->cfg.train;
+    double start = 0;
+    StepResult r;
+    t->steps = PROBE_WARM + PROBE_STEPS;
+    for (int i = 0; i < PROBE_WARM + PROBE_STEPS; i++) {
+        if (i == PROBE_WARM) start = clock_s();
+        TRY(train_step(run, &r));
+    }
+    double step_s = (clock_s() - start) / PROBE_STEPS;
+    int64_t steps = (int64_t)(60.0 * t->minutes / step_s);
+    if (steps < 1) steps = 1;
+    comm_bcast(run->mesh.world, &steps, sizeof steps, 0);
+    t->steps = steps;
+    char setting[64];
+    snprintf(setting, sizeof setting, "train.steps=%lld", (long long)steps);
+    TRY(config_set(origins, setting, "measured: train.minutes"));
+    log_info("speed: %.0f tokens/s, %.3f s a step: %lld steps fit in %.3g minutes",
+             (double)r.tokens / step_s, step_s, (long long)steps, t->minutes);
+    return run_reset(run);
+}
+
+// ---- after a step ------------------------------------------------------------------------------
+
+static bool collect_sample(int row, int token, void *user) {
+    (void)row;
+    int32_t **at = user;
+    *(*at)++ = token;
+    return true;
+}
+
+static Status sample_here(Run *run) {
+    char dir[PATH_BYTES], name[64], path[PATH_BYTES];
+    path_join(dir, run->cfg.train.run_dir, "samples");
+    TRY(dir_make(dir));
+    Encoder *e = NULL;
+    int32_t *ids = NULL;
+    size_t count = 0, capacity = 0, bytes;
+    const char *prompt = run->cfg.train.sample_prompt;
+    Status st = encoder_open(&e, run->bpe);
+    if (st == OK) st = encoder_run(e, prompt, strlen(prompt), &ids, &count, &capacity);
+    encoder_close(e);
+    if (st == OK && count > 0) {
+        ids = realloc(ids, (count + (size_t)run->cfg.sample.max_new) * sizeof *ids);
+        ASSERT(ids != NULL);
+        int32_t *end = ids + count;
+        Prompt p = {ids, (int)count};
+        st = generate(&run->model, &p, 1, bpe_special(run->bpe, "<eos>"), &run->cfg.sample,
+                      collect_sample, &end);
+        char *text = bpe_decode(run->bpe, ids, (size_t)(end - ids), false, &bytes);
+        snprintf(name, sizeof name, "step_%08lld.txt", (long long)run->step);
+        path_join(path, dir, name);
+        if (st == OK) st = file_write(path, text, bytes);
+        free(text);
+    }
+    free(ids);
+    return st;
+}
+
+static Status write_sample(Run *run) {
+    return agree(run->mesh.rank == 0 ? sample_here(run) : OK, run->mesh.world);
+}
+
+static Status evaluate(Run *run, bool final) {
+    EvalResult e;
+    TRY(eval_holdout(run, final ? 0 : run->cfg.train.eval_tokens, &e));
+    if (e.tokens == 0) return OK;
+    log_info("held-out at step %lld: %.4f nats/token, %.4f bits/byte (%lld tokens)",
+             (long long)run->step, e.nats_per_token, e.bits_per_byte, (long long)e.tokens);
+    return agree(run->mesh.rank == 0 ? metrics_eval(run, &e, final) : OK, run->mesh.world);
+}
+
+// Evaluation, sample and checkpoint of this step, in this order on all ranks.
+static Status after_step(Run *run, const StepResult *r) {
+    const TrainConfig *t = &run->cfg.train;
+    bool final = run->step == t->steps;
+    if (final || is_due(run->step, t->eval_every)) TRY(evaluate(run, final));
+    if (is_due(run->step, t->sample_every)) TRY(write_sample(run));
+    if (final || r->stop || r->save_due || is_due(run->step, t->ckpt_every)) TRY(run_save(run));
+    return OK;
+}
+
+static Status step_loop(Run *run, bool *stopped) {
+    const TrainConfig *t = &run->cfg.train;
+    StepResult r;
+    run->last_save_s = clock_s();
+    while (run->step < t->steps && !*stopped) {
+        double start = clock_s();
+        TRY(train_step(run, &r));
+        double step_s = clock_s() - start;
+        run->train_s += step_s;
+        Status st = run->mesh.rank == 0 ? metrics_step(run, &r, step_s) : OK;
+        if (run->step % t->log_every == 0 || run->step == t->steps) {
+            TRY(agree(st, run->mesh.world));
+            print_progress(run, &r, step_s);
+        } else if (st != OK) {
+            log_warn("%s", err_message());  // agreed on, and fatal, at the next progress line
+        }
+        *stopped = r.stop && run->step < t->steps;
+        TRY(after_step(run, &r));
+    }
+    return OK;
+}
+
+// ---- start and end -----------------------------------------------------------------------------
+
+static Status report_here(const Run *run) {
+    return report_write(run->cfg.train.run_dir);
+}
+
+static Status finish(Run *run) {
+    TRY(run_export(run));
+    TRY(write_sample(run));
+    Status st = OK;
+    if (run->mesh.rank == 0) {
+        st = exit_write(run, "finished", OK);
+        if (st == OK) st = report_here(run);
+    }
+    TRY(agree(st, run->mesh.world));
+    log_info("done: %lld steps, %lld tokens, %.1f s; report: %s/report.html", (long long)run->step,
+             (long long)run->tokens_seen, run->train_s, run->cfg.train.run_dir);
+    return OK;
+}
+
+static Status stop_early(Run *run) {
+    const char *reason = signals_reason(signals_pending());
+    Status st = OK;
+    if (run->mesh.rank == 0) {
+        st = exit_write(run, reason, E_STOPPED);
+        if (st == OK) st = report_here(run);
+    }
+    TRY(agree(st, run->mesh.world));
+    FAIL(E_STOPPED, "run the same command again to go on", "%s at step %lld, checkpoint saved",
+         reason, (long long)run->step);
+}
+
+static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
+    const TrainConfig *t = &run->cfg.train;
+    log_info("model: %s, %.2f M parameters", model_dim_summary(&run->model.cfg),
+             (double)model_parameters(&run->model) / 1e6);
+    log_info("batch: %lld tokens = %lld sequences of %d on %d rank%s; activations %.1f MiB a rank",
+             (long long)t->batch_tokens, (long long)run_global_rows(run), t->seq, run->mesh.dp,
+             run->mesh.dp == 1 ? "" : "s", (double)tape_bytes(run->tape) / 1048576.0);
+    if (t->steps == 0) TRY(fix_steps(run, origins));
+    TRY(rundir_save_config(run, cfg, origins));
+    TRY(run_resume(run));
+    if (run->step > 0) log_info("resuming after step %lld", (long long)run->step);
+    TRY(agree(run->mesh.rank == 0 ? metrics_cut(t->run_dir, run->step) : OK, run->mesh.world));
+    bool stopped = false;
+    TRY(step_loop(run, &stopped));
+    return stopped ? stop_early(run) : finish(run);
+}
+
+Status train_run(RunConfig *cfg, Config *origins) {
+    Run run = {.cfg = *cfg};
+    TRY(mesh_open(&run.mesh, &cfg->mesh));
+    signals_catch();
+    Status st = rundir_open(cfg, origins, &run.mesh);
+    if (st == OK) st = run_open(&run, cfg, origins);
+    if (st == OK) st = run_from_start(&run, cfg, origins);
+    if (st != OK && st != E_STOPPED && run.mesh.rank == 0 && path_is_dir(cfg->train.run_dir)) {
+        char message[2048],
+            hint[512];  // exit_write must not replace the message that will be printed
+        snprintf(message, sizeof message, "%s", err_message());
+        snprintf(hint, sizeof hint, "%s", err_hint());
+        if (exit_write(&run, message, st) != OK) log_warn("exit.json: %s", err_message());
+        err_set(st, hint, "%s", message);
+    }
+    run_close(&run);
+    mesh_close(&run.mesh);
+    return st;
+}

@@ -1,0 +1,210 @@
+// The run directory: what was asked for, what was used, metrics and how it ended.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "train/run.h"
+
+// Keys that change no number of a run: they may differ when it is resumed.
+static const char *const FREE_KEYS[] = {"train.run_dir",
+                                        "train.log_every",
+                                        "train.ckpt_every",
+                                        "train.ckpt_minutes",
+                                        "train.keep",
+                                        "train.bucket_mb",
+                                        "train.sample_every",
+                                        "train.sample_prompt",
+                                        "train.minutes",
+                                        "data.cache",
+                                        "mesh.",
+                                        "sample."};
+
+static bool is_free_key(const char *line) {
+    for (size_t i = 0; i < sizeof FREE_KEYS / sizeof FREE_KEYS[0]; i++) {
+        if (strncmp(line, FREE_KEYS[i], strlen(FREE_KEYS[i])) == 0) return true;
+    }
+    return false;
+}
+
+// The requested configuration as text, without the free keys. malloc'ed.
+static char *requested_text(const Config *origins) {
+    char *dump = config_dump(origins), *to = dump;
+    for (char *line = dump; *line != '\0';) {
+        char *next = strchr(line, '\n');
+        next = next == NULL ? line + strlen(line) : next + 1;
+        if (!is_free_key(line)) {
+            memmove(to, line, (size_t)(next - line));
+            to += next - line;
+        }
+        line = next;
+    }
+    *to = '\0';
+    return dump;
+}
+
+// A measured train.steps stands in the resolved file; the origin says so again.
+static Status take_measured_steps(RunConfig *cfg, Config *origins) {
+    if (cfg->train.steps != 0) return OK;
+    char path[PATH_BYTES], setting[64];
+    path_join(path, cfg->train.run_dir, "config.resolved.yaml");
+    if (!path_exists(path)) return OK;
+    RunConfig *old = calloc(1, sizeof *old);
+    ASSERT(old != NULL);
+    Section sections[RUN_SECTIONS];
+    run_config_sections(old, sections);
+    Config *c = config_new(sections, RUN_SECTIONS);
+    Status st = config_read_file(c, path);
+    snprintf(setting, sizeof setting, "train.steps=%lld", (long long)old->train.steps);
+    config_free(c);
+    free(old);
+    TRY(st);
+    return config_set(origins, setting, "measured: train.minutes");
+}
+
+static Status compare_requests(const RunConfig *cfg, const char *path, const char *now) {
+    char *before = NULL, differences[1024];
+    TRY(file_read(path, &before, NULL));
+    int count = config_diff(before, now, differences, sizeof differences);
+    free(before);
+    if (count == 0) return OK;
+    for (char *c = differences; *c != '\0'; c++) {
+        if (*c == '\n') *c = c[1] == '\0' ? '\0' : ';';
+    }
+    FAIL(E_USAGE, "repeat the first configuration to resume, or give another train.run_dir",
+         "%s holds a run with another configuration: %s", cfg->train.run_dir, differences);
+}
+
+static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
+    char path[PATH_BYTES];
+    char *now = requested_text(origins);
+    path_join(path, cfg->train.run_dir, "config.requested.yaml");
+    Status st = OK;
+    if (path_exists(path)) {
+        st = compare_requests(cfg, path, now);
+        if (st == OK) st = take_measured_steps(cfg, origins);
+    } else if (writer) {
+        st = dir_make(cfg->train.run_dir);
+    }
+    free(now);
+    return st;
+}
+
+Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
+    Status st = run_config_check(cfg);
+    if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
+    return agree(st, mesh->world);
+}
+
+static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
+    char path[PATH_BYTES];
+    path_join(path, cfg->train.run_dir, "config.requested.yaml");
+    if (!path_exists(path)) {
+        RunConfig used = run->cfg;
+        cfg->train.steps =
+            strcmp(config_origin(origins, "train.steps"), "measured: train.minutes") == 0
+                ? 0
+                : cfg->train.steps;
+        char *text = requested_text(origins);
+        Status st = file_write(path, text, strlen(text));
+        free(text);
+        cfg->train.steps = used.train.steps;
+        TRY(st);
+    }
+    *cfg = run->cfg;  // the table's target: presets, vocabulary and micro-batch as resolved
+    path_join(path, cfg->train.run_dir, "config.resolved.yaml");
+    return config_write(origins, path);
+}
+
+Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) {
+    return agree(run->mesh.rank == 0 ? save_here(run, cfg, origins) : OK, run->mesh.world);
+}
+
+// ---- metrics.jsonl -----------------------------------------------------------------------------
+
+static Status append_line(const Run *run, JsonOut *w) {
+    char path[PATH_BYTES];
+    path_join(path, run->cfg.train.run_dir, "metrics.jsonl");
+    char *line = malloc(w->bytes + 1);
+    ASSERT(line != NULL);
+    memcpy(line, w->text, w->bytes);
+    line[w->bytes] = '\n';
+    Status st = file_append(path, line, w->bytes + 1);
+    free(line);
+    jsonout_free(w);
+    return st;
+}
+
+// Keys that end in _s and tok_s are times; everything else is the same for the same layout, bit for
+// bit.
+Status metrics_step(Run *run, const StepResult *r, double step_s) {
+    JsonOut w = {0};
+    jsonout_open_object(&w, NULL);
+    jsonout_text(&w, "kind", "step");
+    jsonout_int(&w, "step", run->step);
+    jsonout_number(&w, "loss", r->loss);
+    jsonout_number(&w, "lr", r->lr);
+    jsonout_number(&w, "gnorm", r->grad_norm);
+    jsonout_int(&w, "tokens", r->tokens);
+    jsonout_int(&w, "tokens_seen", run->tokens_seen);
+    jsonout_number(&w, "step_s", step_s);
+    jsonout_number(&w, "tok_s", (double)r->tokens / step_s);
+    jsonout_close_object(&w);
+    return append_line(run, &w);
+}
+
+Status metrics_eval(Run *run, const EvalResult *e, bool final) {
+    JsonOut w = {0};
+    jsonout_open_object(&w, NULL);
+    jsonout_text(&w, "kind", "eval");
+    jsonout_int(&w, "step", run->step);
+    jsonout_bool(&w, "final", final);
+    jsonout_number(&w, "nats_per_token", e->nats_per_token);
+    jsonout_number(&w, "bits_per_byte", e->bits_per_byte);
+    jsonout_int(&w, "tokens", e->tokens);
+    jsonout_close_object(&w);
+    return append_line(run, &w);
+}
+
+// The step a line belongs to; a torn last line counts as too late.
+static int64_t line_step(const char *line, size_t bytes) {
+    Json *root = NULL;
+    if (json_open(&root, line, bytes, "metrics.jsonl") != OK) return INT64_MAX;
+    int64_t step = json_int(json_get(root, "step"), INT64_MAX);
+    json_close(root);
+    return step;
+}
+
+Status metrics_cut(const char *run_dir, int64_t step) {
+    char path[PATH_BYTES], *text = NULL;
+    size_t bytes, kept = 0;
+    path_join(path, run_dir, "metrics.jsonl");
+    if (!path_exists(path)) return OK;
+    TRY(file_read(path, &text, &bytes));
+    while (kept < bytes) {
+        const char *line = text + kept, *end = memchr(line, '\n', bytes - kept);
+        if (end == NULL || line_step(line, (size_t)(end - line)) > step) break;
+        kept += (size_t)(end - line) + 1;
+    }
+    Status st = kept < bytes ? file_write(path, text, kept) : OK;
+    free(text);
+    err_clear();
+    return st;
+}
+
+Status exit_write(const Run *run, const char *reason, Status st) {
+    JsonOut w = {.indent = 2};
+    char path[PATH_BYTES];
+    jsonout_open_object(&w, NULL);
+    jsonout_text(&w, "reason", reason);
+    jsonout_text(&w, "status", status_name(st));
+    jsonout_int(&w, "code", status_exit_code(st));
+    jsonout_int(&w, "step", run->step);
+    jsonout_int(&w, "steps", run->cfg.train.steps);
+    jsonout_close_object(&w);
+    path_join(path, run->cfg.train.run_dir[0] != '\0' ? run->cfg.train.run_dir : ".", "exit.json");
+    Status written = file_write(path, w.text, w.bytes);
+    jsonout_free(&w);
+    return written;
+}

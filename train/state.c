@@ -1,0 +1,205 @@
+// A run's checkpoints: weights and moments as slices of global tensors, counters in the manifest.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/pack.h"
+#include "train/run.h"
+
+// Slices and names of the two files. Moments are "m.<parameter>" and "v.<parameter>".
+typedef struct Tables {
+    char (*names)[2][PARAM_NAME_BYTES + 2];
+    Slice *weights, *moments;  // whole tensors: layouts
+    Slice *owned;              // this rank's pieces of the moments
+    int rows, owned_count;
+} Tables;
+
+static Slice whole_slice(const Param *p, const char *name) {
+    Slice s = {.tensor = name, .ndim = p->ndim, .count = p->count};
+    memcpy(s.dim, p->dim, sizeof s.dim);
+    return s;
+}
+
+// Pieces of row p inside one owned range; `packed` is where the range begins in the optimiser's
+// arrays.
+static void add_owned(Tables *t, const Run *run, int row, Range range, size_t packed) {
+    const Param *p = &run->model.params.rows[row];
+    size_t end = range.begin + range.count, row_end = p->offset + p->count;
+    size_t from = p->offset > range.begin ? p->offset : range.begin;
+    size_t to = row_end < end ? row_end : end;
+    if (from >= to) return;
+    real *const moments[2] = {run->optim.m, run->optim.v};
+    for (int k = 0; k < 2; k++) {
+        Slice s = whole_slice(p, t->names[row][k]);
+        s.begin = from - p->offset;
+        s.count = to - from;
+        s.data = moments[k] + packed + (from - range.begin);
+        t->owned[t->owned_count++] = s;
+    }
+}
+
+static Status tables_open(Tables *t, const Run *run) {
+    const ParamSet *ps = &run->model.params;
+    int ranges;
+    const Range *owned = reducer_ranges(run->reducer, &ranges);
+    t->rows = ps->count;
+    t->names = calloc((size_t)ps->count, sizeof *t->names);
+    t->weights = calloc((size_t)ps->count, sizeof(Slice));
+    t->moments = calloc(2 * (size_t)ps->count, sizeof(Slice));
+    t->owned = calloc(2 * (size_t)(ps->count + ranges), sizeof(Slice));
+    if (!t->names || !t->weights || !t->moments || !t->owned) FAIL(E_NOMEM, "", "out of memory");
+    for (int i = 0; i < ps->count; i++) {
+        const Param *p = &ps->rows[i];
+        t->weights[i] = whole_slice(p, p->name);
+        t->weights[i].data = p->data;
+        for (int k = 0; k < 2; k++) {
+            snprintf(t->names[i][k], sizeof t->names[i][k], "%c.%s", "mv"[k], p -> name);
+            t->moments[2 * i + k] = whole_slice(p, t->names[i][k]);
+        }
+    }
+    size_t packed = 0;
+    for (int r = 0; r < ranges; r++) {
+        for (int i = 0; i < ps->count; i++) add_owned(t, run, i, owned[r], packed);
+        packed += owned[r].count;
+    }
+    return OK;
+}
+
+static void tables_close(Tables *t) {
+    free(t->names);
+    free(t->weights);
+    free(t->moments);
+    free(t->owned);
+}
+
+// Weights are the same everywhere: rank 0 writes them, every rank reads them.
+static void tables_parts(const Tables *t, bool all_weights, CkptPart parts[2]) {
+    parts[0] = (CkptPart){.file = "model.safetensors",
+                          .mine = {t->weights, all_weights ? t->rows : 0},
+                          .layout = t->weights,
+                          .layout_count = t->rows};
+    parts[1] = (CkptPart){.file = "optimizer.safetensors",
+                          .mine = {t->owned, t->owned_count},
+                          .layout = t->moments,
+                          .layout_count = 2 * t->rows};
+}
+
+// ---- counters ----------------------------------------------------------------------------------
+
+static PackOut *counters_pack(const Run *run) {
+    LoaderState st;
+    loader_state(run->loader, &st);
+    PackOut *w = packout_new();
+    packout_map(w, 4);
+    packout_text(w, "tokens_seen");
+    packout_i64(w, run->tokens_seen);
+    packout_text(w, "train_s");
+    packout_f64(w, run->train_s);
+    packout_text(w, "samples");
+    packout_i64(w, st.samples);
+    packout_text(w, "per_source");
+    packout_array(w, MAX_SOURCES);
+    for (int i = 0; i < MAX_SOURCES; i++) packout_i64(w, st.per_source[i]);
+    return w;
+}
+
+static Status counters_unpack(Run *run, const Manifest *m) {
+    Pack *p = NULL;
+    TRY(pack_open(&p, m->state, m->state_bytes, "manifest.msgpack: state"));
+    const PackValue *root = pack_root(p), *per_source = pack_get(root, "per_source");
+    LoaderState st = {.samples = pack_i64(pack_get(root, "samples"), -1)};
+    for (int i = 0; i < MAX_SOURCES; i++) {
+        st.per_source[i] = pack_i64(pack_at(per_source, (uint32_t)i), -1);
+    }
+    run->step = m->step;
+    run->tokens_seen = pack_i64(pack_get(root, "tokens_seen"), 0);
+    run->train_s = pack_f64(pack_get(root, "train_s"), 0);
+    pack_close(p);
+    if (st.samples < 0) {
+        FAIL(E_FORMAT, "remove this checkpoint to go on from an older one",
+             "manifest.msgpack: no loader state");
+    }
+    return loader_restore(run->loader, &st);
+}
+
+static bool same_hash(Hash128 a, Hash128 b) {
+    return a.low == b.low && a.high == b.high;
+}
+
+static Status check_corpus(const Run *run, const Manifest *m) {
+    if (same_hash(m->corpus, corpus_hash(run->corpus))) return OK;
+    FAIL(E_USAGE, "restore the corpus, or start a new run directory",
+         "%s: the corpus is not the one this run was trained on", run->cfg.data.cache);
+}
+
+// ---- save and resume ---------------------------------------------------------------------------
+
+Status run_save(Run *run) {
+    Tables t = {0};
+    char dir[PATH_BYTES];
+    path_join(dir, run->cfg.train.run_dir, "ckpt");
+    TRY(agree(tables_open(&t, run), run->mesh.world));
+    PackOut *counters = counters_pack(run);
+    size_t bytes;
+    const char *state = packout_data(counters, &bytes);
+    Manifest m = {.step = run->step,
+                  .dp = run->mesh.dp,
+                  .sp = run->mesh.sp,
+                  .tp = run->mesh.tp,
+                  .config = (char *)"",
+                  .state = (char *)state,
+                  .state_bytes = bytes,
+                  .corpus = corpus_hash(run->corpus)};
+    m.tokenizer.low = bpe_hash(run->bpe, &m.tokenizer.high);
+    CkptPart parts[2];
+    tables_parts(&t, run->mesh.rank == 0, parts);
+    Status st = checkpoint_save(&run->mesh, dir, parts, 2, &m, (int)run->cfg.train.keep);
+    packout_free(counters);
+    tables_close(&t);
+    run->last_save_s = clock_s();
+    return st;
+}
+
+Status run_resume(Run *run) {
+    char dir[PATH_BYTES];
+    path_join(dir, run->cfg.train.run_dir, "ckpt");
+    int64_t step;
+    TRY(checkpoint_find(&run->mesh, dir, &step));
+    if (step < 0) return OK;
+    Tables t = {0};
+    TRY(agree(tables_open(&t, run), run->mesh.world));
+    CkptPart parts[2];
+    tables_parts(&t, true, parts);
+    Manifest m = {0};
+    Status st = checkpoint_load(&run->mesh, dir, step, parts, 2, &m);
+    tables_close(&t);
+    if (st == OK) {
+        st = check_corpus(run, &m);
+        if (st == OK) st = counters_unpack(run, &m);
+        st = agree(st, run->mesh.world);
+    }
+    manifest_free(&m);
+    return st;
+}
+
+// ---- export ------------------------------------------------------------------------------------
+
+static Status export_here(const Run *run, const char *dir) {
+    char path[PATH_BYTES];
+    TRY(dir_make(dir));
+    TRY(hf_export(&run->model.params, dir, sizeof(real) == 8 ? DTYPE_F64 : DTYPE_F32, 0));
+    path_join(path, dir, "config.json");
+    char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
+    Status st = file_write(path, text, strlen(text));
+    free(text);
+    TRY(st);
+    path_join(path, dir, "tokenizer.json");
+    return bpe_write_hf(run->bpe, path);
+}
+
+Status run_export(Run *run) {
+    char dir[PATH_BYTES];
+    path_join(dir, run->cfg.train.run_dir, "model");
+    return agree(run->mesh.rank == 0 ? export_here(run, dir) : OK, run->mesh.world);
+}

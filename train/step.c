@@ -1,0 +1,130 @@
+// One optimizer step: gradients of this rank's share of the global batch, one reduction, one
+// update.
+#include <math.h>
+
+#include "base/log.h"
+#include "tensor/kernels/kernels.h"
+#include "train/run.h"
+
+static void hook_progress(void *user) {
+    reducer_progress(((Run *)user)->reducer);
+}
+static void hook_ready(Param *param, void *user) {
+    reducer_ready(((Run *)user)->reducer, param);
+}
+
+// Adds the seconds since *clock to *phase and restarts the clock.
+static void phase_end(double *phase, double *clock) {
+    double now = clock_s();
+    *phase += now - *clock;
+    *clock = now;
+}
+
+// Forward and backward of one micro-batch. Only the last one announces finished gradients.
+static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_COUNT]) {
+    double clock = clock_s();
+    TapeHooks hooks = {.progress = hook_progress, .ready = hook_ready, .user = run};
+    tape_set_hooks(run->tape, last ? &hooks : NULL);
+    tape_begin(run->tape, true);
+    Tensor *loss = model_loss(run->tape, &run->model, batch, NULL);
+    phase_end(&run->phases.forward, &clock);
+    tape_backward(run->tape, loss);
+    red[RED_LOSS] += tensor_item(loss);
+    red[RED_TOKENS] += (double)batch->valid;
+    phase_end(&run->phases.backward, &clock);
+}
+
+// This rank's rows of the global batch, in micro-batches. A rank without rows still takes part in
+// the reduction.
+static void local_gradients(Run *run, double red[RED_COUNT]) {
+    size_t rows = (size_t)run_global_rows(run);
+    size_t row = split_begin(rows, run->mesh.dp, run->mesh.dp_rank);
+    size_t end = split_begin(rows, run->mesh.dp, run->mesh.dp_rank + 1);
+    size_t micro = (size_t)run->cfg.train.micro_rows;
+    while (row < end) {
+        int n = (int)(end - row < micro ? end - row : micro);
+        double clock = clock_s();
+        Batch batch;
+        if (loader_rows(run->loader, &batch, (int64_t)row, n) !=
+            OK) {  // message kept; nobody returns here
+            red[RED_FAILED] = 1;
+            return;
+        }
+        phase_end(&run->phases.data, &clock);
+        row += (size_t)n;
+        micro_step(run, &batch, row == end, red);
+    }
+}
+
+static double owned_sqnorm(const Run *run) {
+    double sum = 0;
+    int count;
+    const Range *ranges = reducer_ranges(run->reducer, &count);
+    for (int i = 0; i < count; i++) {
+        sum += sum_squares(run->model.params.grad + ranges[i].begin, ranges[i].count);
+    }
+    return sum;
+}
+
+static bool save_due(const Run *run) {
+    double minutes = run->cfg.train.ckpt_minutes;
+    return run->mesh.rank == 0 && minutes > 0 && clock_s() - run->last_save_s >= 60.0 * minutes;
+}
+
+// What the one reduction of a step said; the same on every rank.
+static Status check_reduced(const Run *run, const double red[RED_COUNT], const StepResult *out) {
+    if (red[RED_FAILED] > 0) {
+        Status mine = err_message()[0] != '\0' ? E_IO : OK;
+        TRY(agree(mine, run->mesh.world));
+    }
+    if (red[RED_TOKENS] <= 0) {
+        FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
+             (long long)run->step);
+    }
+    if (!isfinite(out->loss) || !isfinite(out->grad_norm)) {
+        FAIL(E_DIVERGED,
+             "lower schedule.lr, lengthen schedule.warmup, or go on from an older checkpoint",
+             "step %lld: loss %g, gradient norm %g", (long long)run->step + 1, out->loss,
+             out->grad_norm);
+    }
+    return OK;
+}
+
+// All ranks: clip, update the owned shard, gather everyone's weights.
+static void apply_update(Run *run, const StepResult *r) {
+    const TrainConfig *t = &run->cfg.train;
+    double clip = t->clip > 0 && r->grad_norm > t->clip ? t->clip / r->grad_norm : 1.0;
+    optim_update(&run->optim, &run->model.params, run->step + 1, r->lr, clip / (double)r->tokens);
+}
+
+Status train_step(Run *run, StepResult *out) {
+    double red[RED_COUNT] = {0};
+    params_zero_grad(&run->model.params);
+    reducer_begin(run->reducer);
+    local_gradients(run, red);
+
+    double clock = clock_s();
+    reducer_finish(run->reducer);
+    red[RED_SQNORM] = owned_sqnorm(run);
+    red[RED_STOP] = signals_pending() != 0;
+    red[RED_SAVE] = save_due(run);
+    comm_sum_doubles(run->mesh.world, red, RED_COUNT);
+    phase_end(&run->phases.reduce, &clock);
+
+    *out = (StepResult){.loss = red[RED_LOSS] / red[RED_TOKENS],
+                        .grad_norm = sqrt(red[RED_SQNORM]) / red[RED_TOKENS],
+                        .lr = schedule_lr(&run->cfg.schedule, run->step, run->cfg.train.steps),
+                        .tokens = (int64_t)red[RED_TOKENS],
+                        .stop = red[RED_STOP] > 0,
+                        .save_due = red[RED_SAVE] > 0};
+    TRY(check_reduced(run, red, out));
+    apply_update(run, out);
+    phase_end(&run->phases.update, &clock);
+    reducer_gather_weights(run->reducer);
+    phase_end(&run->phases.reduce, &clock);
+
+    loader_advance(run->loader, run_global_rows(run));
+    run->step++;
+    run->tokens_seen += out->tokens;
+    return OK;
+}
