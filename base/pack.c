@@ -133,8 +133,7 @@ static bool head_at(Head *h, const unsigned char *p, size_t bytes) {
 
 // Walks one value and all inside it. Returns its bytes, or 0 with the reason in *why.
 static size_t scan(const char *data, size_t bytes, const char **why) {
-    uint64_t
-        open[PACK_DEPTH];  // values still to end, level by level: a container ends with its members
+    uint64_t open[PACK_DEPTH];  // values still to end, level by level
     int depth = 0;
     size_t at = 0;
     do {
@@ -142,8 +141,7 @@ static size_t scan(const char *data, size_t bytes, const char **why) {
         *why = "is cut off or malformed";
         if (!head_at(&h, (const unsigned char *)data + at, bytes - at)) return 0;
         at += h.head;
-        if (h.body > bytes - at || h.members > bytes - at)
-            return 0;  // a member takes a byte or more
+        if (h.body > bytes - at || h.members > bytes - at) return 0;  // a member takes a byte
         at += h.body;
         *why = "is nested too deeply";
         if (h.members > 0 && depth == PACK_DEPTH) return 0;

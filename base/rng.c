@@ -1,5 +1,6 @@
-// Philox4x32-10: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As Easy as
-// 1, 2, 3", SC'11. Constants from the paper; vectors of the authors' Random123 library in tests/base/test_rng.c.
+// Philox4x32-10: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As
+// Easy as 1, 2, 3", SC'11. Constants from the paper; vectors of the authors' Random123 library in
+// tests/base/test_rng.c.
 #include "base/rng.h"
 
 #include <math.h>
@@ -36,7 +37,9 @@ uint64_t rng_u64(uint64_t seed, uint64_t stream, uint64_t index) {
     return (uint64_t)w[1] << 32 | w[0];
 }
 
-static double unit(uint64_t bits) { return (double)(bits >> 11) * 0x1p-53; }
+static double unit(uint64_t bits) {
+    return (double)(bits >> 11) * 0x1p-53;
+}
 
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t index) {
     return unit(rng_u64(seed, stream, index));

@@ -19,9 +19,23 @@ static const struct {
 #undef STATUS_ROW
 };
 
-int status_exit_code(Status st) { return STATUSES[st].code; }
-const char *status_name(Status st) { return STATUSES[st].name; }
-const char *status_text(Status st) { return STATUSES[st].text; }
+int status_exit_code(Status st) {
+    return STATUSES[st].code;
+}
+const char *status_name(Status st) {
+    return STATUSES[st].name;
+}
+const char *status_text(Status st) {
+    return STATUSES[st].text;
+}
+
+// Names and values in messages come from files: nothing in them may steer the terminal.
+static void mask_controls(char *text) {
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F) *text = '?';
+    }
+}
 
 Status err_set(Status st, const char *what_to_do, const char *fmt, ...) {
     va_list ap;
@@ -29,8 +43,10 @@ Status err_set(Status st, const char *what_to_do, const char *fmt, ...) {
     char text[MESSAGE_BYTES];  // the arguments may point into the kept message
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    mask_controls(text);
     memcpy(message, text, sizeof message);
     snprintf(text, HINT_BYTES, "%s", what_to_do == NULL ? "" : what_to_do);
+    mask_controls(text);
     memcpy(hint, text, HINT_BYTES);
     return st;
 }
@@ -44,24 +60,32 @@ Status err_context(Status st, const char *fmt, ...) {
     if (n >= 0 && (size_t)n < sizeof text) {
         snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
     }
+    mask_controls(text);
     memcpy(message, text, sizeof message);
     return st;
 }
 
-const char *err_message(void) { return message; }
-const char *err_hint(void) { return hint; }
+const char *err_message(void) {
+    return message;
+}
+const char *err_hint(void) {
+    return hint;
+}
 
 void err_clear(void) {
     message[0] = '\0';
     hint[0] = '\0';
 }
 
-static void panic_exit(int code) { _Exit(code); }
+static void panic_exit(int code) {
+    _Exit(code);
+}
 void (*panic_hook)(int exit_code) = panic_exit;
 
 _Noreturn void panic(const char *file, int line, const char *what) {
-    fprintf(stderr, "sterna: bug at %s:%d: %s\n  hint: please report this with the command you ran\n",
-            file, line, what);
+    fprintf(stderr,
+            "sterna: bug at %s:%d: %s\n  hint: please report this with the command you ran\n", file,
+            line, what);
     fflush(stderr);
     panic_hook(status_exit_code(E_BUG));
     _Exit(status_exit_code(E_BUG));

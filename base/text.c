@@ -31,6 +31,11 @@ int utf8_decode(uint32_t *code, const char *s, size_t bytes) {
     return length;
 }
 
+bool code_is_printable(uint32_t c) {
+    if (c < 0x20 || (c >= 0x7F && c <= 0x9F)) return false;
+    return c != 0x2028 && c != 0x2029 && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF;
+}
+
 int double_to_text(char out[DOUBLE_TEXT_BYTES], double v) {
     int n = 0;
     // 15 digits always survive decimal -> double -> decimal, 17 always survive the way back.

@@ -2,6 +2,7 @@
 // distance.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,8 @@ enum { DOUBLE_TEXT_BYTES = 32 };
 // Decodes one code point of s[0..bytes). Returns the bytes it takes, 1 to 4, or 0 when they are no
 // well-formed UTF-8 (truncated, overlong, a surrogate, above U+10FFFF) or bytes is 0.
 int utf8_decode(uint32_t *code, const char *s, size_t bytes);
+// Whether a code point shows: no control, no line break, no byte order mark, no non-character.
+bool code_is_printable(uint32_t code);
 // Decimal text that strtod reads back to the same bits (NaN excepted). Returns its length.
 int double_to_text(char out[DOUBLE_TEXT_BYTES], double v);
 // Levenshtein distance of two texts; texts beyond 127 bytes are compared by their first 127.
