@@ -10,15 +10,11 @@
 #include "base/status.h"
 #include "tensor/kernels/vmath.h"
 
-// Largest element. NaN loses every comparison; the sum below finds it.
+// Largest element, the same in any order. NaN loses every comparison; the sum below finds it.
 static real row_max(const real *x, int V) {
-    real lane[LANES], most = -INFINITY;
-    for (int l = 0; l < LANES; l++) lane[l] = -INFINITY;
-    int v = 0;
-    for (; v + LANES <= V; v += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] = x[v + l] > lane[l] ? x[v + l] : lane[l];
-    for (; v < V; v++) most = x[v] > most ? x[v] : most;
-    for (int l = 0; l < LANES; l++) most = lane[l] > most ? lane[l] : most;
+    real most = -INFINITY;
+#pragma omp simd reduction(max : most)
+    for (int v = 0; v < V; v++) most = x[v] > most ? x[v] : most;
     return most;
 }
 
