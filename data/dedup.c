@@ -169,15 +169,13 @@ Status docs__dedup(DocList *train, DocList *held, int64_t dropped[MAX_SOURCES], 
     Dedup d = {0};
     Status st = OK;
     TRY_GOTO(agree(dedup_open(&d, train, held, size), comm));
-    TRY_GOTO(agree(comm_alltoall_bytes(comm, (const char *)d.sorted, d.offsets, &d.received,
-                                       d.received_offsets),
-                   comm));
+    TRY_GOTO(comm_alltoall_bytes(comm, (const char *)d.sorted, d.offsets, &d.received,
+                                 d.received_offsets));
     TRY_GOTO(agree(owner_judge(&d.verdict, d.received, d.received_offsets[size]), comm));
 
     // The verdicts go back in the order in which the claims came.
     offsets_scale(d.received_offsets, size, sizeof(Claim), 1);
-    TRY_GOTO(agree(comm_alltoall_bytes(comm, d.verdict, d.received_offsets, &d.answer, d.offsets),
-                   comm));
+    TRY_GOTO(comm_alltoall_bytes(comm, d.verdict, d.received_offsets, &d.answer, d.offsets));
     for (size_t i = 0; i < train->count + held->count; i++) d.drop[d.order[i]] = d.answer[i];
     docs_drop(held, d.drop + train->count, dropped);
     docs_drop(train, d.drop, dropped);

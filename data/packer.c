@@ -188,10 +188,8 @@ static Status index_share(Index *ix, Comm *comm) {
     size_t *offsets = calloc((size_t)comm_size(comm) + 1, sizeof *offsets);
     Status st = OK;
     TRY_GOTO(agree(offsets == NULL ? err_set(E_NOMEM, NULL, "no memory for offsets") : OK, comm));
-    TRY_GOTO(
-        agree(comm_allgather_bytes(comm, ix->shards, (size_t)ix->shard_count * sizeof *ix->shards,
-                                   &all, offsets),
-              comm));
+    TRY_GOTO(comm_allgather_bytes(comm, ix->shards, (size_t)ix->shard_count * sizeof *ix->shards,
+                                  &all, offsets));
     free(ix->shards);
     ix->shards = (IndexShard *)all;  // malloc'ed bytes that were such rows
     ix->shard_count = (int)(offsets[comm_size(comm)] / sizeof *ix->shards);
@@ -246,7 +244,7 @@ static Status exchange_run(Exchange *x, Comm *comm) {
     Status st = comm_alltoall_bytes(comm, x->send, x->offsets, &x->received, x->received_offsets);
     free(x->send);
     x->send = NULL;
-    return agree(st, comm);
+    return st;
 }
 
 static void exchange_clear(Exchange *x) {

@@ -233,7 +233,7 @@ static Status bpe_make(Prep *p) {
     Status st = offsets == NULL ? err_set(E_NOMEM, NULL, "no memory for offsets") : OK;
     if (st == OK) st = words_count(p, &dump, &bytes);
     TRY_GOTO(agree(st, world));
-    TRY_GOTO(agree(comm_allgather_bytes(world, dump, bytes, &dumps, offsets), world));
+    TRY_GOTO(comm_allgather_bytes(world, dump, bytes, &dumps, offsets));
     log_info("corpus: training a tokenizer of %d tokens", p->cfg->vocab);
     TRY_GOTO(agree(bpe_from_counts(&p->bpe, dumps, offsets, p), world));
 done:
