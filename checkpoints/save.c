@@ -341,7 +341,7 @@ Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *p
     if (mesh->rank == 0) {
         if (st == OK)
             steps__prune(ckpt_dir, m->step, keep);
-        else if (s.tmp_dir[0] != '\0')
+        else if (s.tmp_dir[0] != '\0' && path_exists(s.tmp_dir))
             dir__discard(s.tmp_dir);
     }
     save_free(&s);
