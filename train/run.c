@@ -70,15 +70,28 @@ static Status reserve_tape(Run *run) {
     return tape_reserve(run->tape);
 }
 
-static Status open_training(Run *run) {
+Status run_open_training(Run *run) {
     int count;
     size_t bucket = (size_t)run->cfg.train.bucket_mb << 20;
+    choose_micro_rows(run);
     TRY(reducer_open(&run->reducer, &run->mesh, &run->model.params, bucket));
     const Range *ranges = reducer_ranges(run->reducer, &count);
     TRY(optim_open(&run->optim, &run->cfg.optim, ranges, count));
+    return reserve_tape(run);
+}
+
+static Status source_rows(void *user, Batch *out, int64_t row, int rows) {
+    return loader_rows(user, out, row, rows);
+}
+static void source_advance(void *user, int64_t global_rows) {
+    loader_advance(user, global_rows);
+}
+
+static Status open_loader(Run *run) {
     TRY(loader_open(&run->loader, run->corpus, run->cfg.data.mix, run->cfg.train.seq,
                     (uint64_t)run->cfg.train.seed));
-    return reserve_tape(run);
+    run->source = (RowSource){source_rows, source_advance, run->loader};
+    return OK;
 }
 
 Status run_reset(Run *run) {
@@ -105,8 +118,8 @@ Status run_open(Run *run, const RunConfig *cfg, Config *origins) {
     TRY(agree(take_imported_config(&run->cfg), run->mesh.world));
     TRY(open_corpus(run));
     TRY(agree(open_model(run, origins), run->mesh.world));
-    choose_micro_rows(run);
-    TRY(agree(open_training(run), run->mesh.world));
+    TRY(agree(run_open_training(run), run->mesh.world));
+    TRY(agree(open_loader(run), run->mesh.world));
     return run_reset(run);
 }
 

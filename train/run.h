@@ -61,12 +61,20 @@ typedef struct Phases {
     double data, forward, backward, reduce, update;
 } Phases;
 
+// Where a step's rows come from: the loader, or made-up tokens (bench).
+typedef struct RowSource {
+    Status (*rows)(void *user, Batch *out, int64_t row, int rows);
+    void (*advance)(void *user, int64_t global_rows);
+    void *user;
+} RowSource;
+
 typedef struct Run {
     RunConfig cfg;
     Mesh mesh;
     CorpusReport corpus_report;
     Corpus *corpus;
     Loader *loader;
+    RowSource source;
     Bpe *bpe;
     Model model;
     Tape *tape;
@@ -77,21 +85,21 @@ typedef struct Run {
     double train_s;        // seconds of training, over restarts
     double last_save_s;    // clock_s of the last checkpoint
     Phases phases;
-    bool eval_only;
 } Run;
 
 // --- run.c: Collective(world). On failure everything is left for run_close ---
 Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
 void run_close(Run *run);
 int64_t run_global_rows(const Run *run);      // sequences of a global batch
+// The part of run_open after the model: reducer, optimiser, tape memory. Not collective.
+Status run_open_training(Run *run) CHECKED;
 // Weights, moments and counters as at step 0 (or as imported).
 Status run_reset(Run *run) CHECKED;
 
 // --- step.c ---
 // One optimizer step. Collective(world): every rank leaves by the same branch.
 Status train_step(Run *run, StepResult *out) CHECKED;
-// Forward, backward and reduction of given rows without an update (bench and forward share it). red: loss sum,
-// tokens, squared gradient norm of owned ranges are added.
+// Slots of the one reduction that a step makes.
 enum { RED_LOSS, RED_TOKENS, RED_SQNORM, RED_FAILED, RED_STOP, RED_SAVE, RED_COUNT };
 
 // --- eval.c ---

@@ -45,7 +45,7 @@ static void local_gradients(Run *run, double red[RED_COUNT]) {
         int n = (int)(end - row < micro ? end - row : micro);
         double clock = clock_s();
         Batch batch;
-        if (loader_rows(run->loader, &batch, (int64_t)row, n) !=
+        if (run->source.rows(run->source.user, &batch, (int64_t)row, n) !=
             OK) {  // message kept; nobody returns here
             red[RED_FAILED] = 1;
             return;
@@ -123,7 +123,7 @@ Status train_step(Run *run, StepResult *out) {
     reducer_gather_weights(run->reducer);
     phase_end(&run->phases.reduce, &clock);
 
-    loader_advance(run->loader, run_global_rows(run));
+    run->source.advance(run->source.user, run_global_rows(run));
     run->step++;
     run->tokens_seen += out->tokens;
     return OK;

@@ -1,0 +1,319 @@
+// sterna bench step: the full training step against the SGEMM rate of the same cores in the same
+// run.
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "tensor/gemm.h"
+#include "train/commands.h"
+#include "train/run.h"
+
+static const char *preset_text = "bench-36m", *ranks_text, *json_path, *steps_text = "5";
+static const Option OPTIONS[] = {
+    {"preset", "NAME", "model (bench-36m)", &preset_text},
+    {"ranks", "R", "start R ranks with cores/R threads each (1)", &ranks_text},
+    {"steps", "N", "measured steps, their median counts (5)", &steps_text},
+    {"json", "FILE", "write the figures as JSON", &json_path},
+};
+enum {
+    OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0],
+    SGEMM_SIZE = 3072,
+    SGEMM_RUNS = 3,
+    MAX_STEPS = 100
+};
+
+void help_bench(void) {
+    puts("usage: sterna bench step [--preset bench-36m] [--ranks R] [--json FILE] [key=value "
+         "...]\n\n"
+         "Times forward, backward, clipping and update on made-up tokens (train.seq=2048, "
+         "train.batch_tokens=8192\n"
+         "unless given) and, before and after, large products on all cores at once: the ceiling. "
+         "Model FLOPs a token\n"
+         "are 6 x (non-embedding parameters + head): no attention, recomputation or masked work.\n"
+         "OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset.\n");
+    options_print(OPTIONS, OPTION_COUNT);
+}
+
+// ---- starting -----------------------------------------------------------------------------------
+
+// OpenBLAS reads its variables when it is loaded and mpirun decides the rank count: both need a new
+// program.
+static Status restart(char **argv) {
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN),
+        ranks = ranks_text == NULL ? 1 : atoi(ranks_text);
+    if (ranks < 1) FAIL(E_USAGE, "a whole number of ranks", "--ranks %s", ranks_text);
+    char program[PATH_BYTES], number[16], threads[16];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n < 0) FAIL(E_IO, "is /proc mounted?", "/proc/self/exe cannot be read");
+    program[n] = '\0';
+    snprintf(number, sizeof number, "%d", ranks);
+    snprintf(threads, sizeof threads, "%d", cores / ranks > 0 ? cores / ranks : 1);
+    setenv("OMP_NUM_THREADS", threads, 1);
+    setenv("OMP_PROC_BIND", "false", 0);
+    unsetenv("OPENBLAS_CORETYPE");
+    unsetenv("OPENBLAS_L2_SIZE");
+    const char *words[MAX_WORDS + 16] = {"mpirun", "-n",    number, "--bind-to",
+                                         "none",   program, "bench"};
+    int count = 7;
+    for (int i = 1; argv[i] != NULL && count < MAX_WORDS + 15; i++) words[count++] = argv[i];
+    execvp("mpirun", (char **)words);
+    FAIL(E_LAUNCH, "install Open MPI", "mpirun cannot be started");
+}
+
+// ---- the ceiling -------------------------------------------------------------------------------
+
+// Best rate of a large product on all cores of all ranks at once, GFLOP/s. Collective(world).
+static double sgemm_ceiling(const Mesh *mesh) {
+    size_t count = (size_t)SGEMM_SIZE * SGEMM_SIZE;
+    real *abc = malloc(3 * count * sizeof *abc);
+    ASSERT(abc != NULL);
+    for (size_t i = 0; i < 3 * count; i++) abc[i] = (real)0.5;
+    double best = 0;
+    for (int run = 0; run < SGEMM_RUNS; run++) {
+        comm_barrier(mesh->world);
+        double start = clock_s();
+        gemm(GEMM_N, GEMM_N, SGEMM_SIZE, SGEMM_SIZE, SGEMM_SIZE, 1, abc, SGEMM_SIZE, abc + count,
+             SGEMM_SIZE, 0, abc + 2 * count, SGEMM_SIZE);
+        double rate = 2e-9 * (double)SGEMM_SIZE * (double)count / (clock_s() - start);
+        comm_sum_doubles(mesh->world, &rate, 1);
+        if (rate > best) best = rate;
+    }
+    free(abc);
+    return best;
+}
+
+// ---- made-up tokens ----------------------------------------------------------------------------
+
+typedef struct Tokens {
+    int T, V;
+    int32_t *tokens, *targets;
+    int64_t *pos;
+    int *first;
+    uint8_t *start;
+} Tokens;
+
+static Status tokens_rows(void *user, Batch *out, int64_t row, int rows) {
+    Tokens *t = user;
+    size_t count = (size_t)rows * (size_t)t->T;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t at = (uint64_t)row * (uint64_t)t->T + i;
+        t->tokens[i] = (int32_t)(rng_u64(1, STREAM_TEST, at) % (uint64_t)t->V);
+        t->targets[i] = (int32_t)(rng_u64(2, STREAM_TEST, at) % (uint64_t)t->V);
+        t->pos[i] = (int64_t)(i % (size_t)t->T);
+    }
+    *out =
+        (Batch){.seq = {.B = rows, .T = t->T, .pos = t->pos, .first = t->first, .start = t->start},
+                .tokens = t->tokens,
+                .targets = t->targets,
+                .valid = (int64_t)count};
+    return OK;
+}
+
+static void tokens_advance(void *user, int64_t global_rows) {
+    (void)user, (void)global_rows;
+}
+
+static Status tokens_open(Tokens *t, const Run *run) {
+    size_t count = (size_t)run->cfg.train.batch_tokens;
+    *t = (Tokens){.T = run->cfg.train.seq,
+                  .V = run->model.cfg.vocab,
+                  .tokens = malloc(count * sizeof(int32_t)),
+                  .targets = malloc(count * sizeof(int32_t)),
+                  .pos = malloc(count * sizeof(int64_t)),
+                  .first = calloc(count, sizeof(int)),
+                  .start = calloc(count, 1)};
+    if (!t->tokens || !t->targets || !t->pos || !t->first || !t->start)
+        FAIL(E_NOMEM, "", "out of memory");
+    return OK;
+}
+
+static void tokens_close(Tokens *t) {
+    free(t->tokens);
+    free(t->targets);
+    free(t->pos);
+    free(t->first);
+    free(t->start);
+}
+
+// ---- measuring ---------------------------------------------------------------------------------
+
+typedef struct Figures {
+    double step_s, ceiling, gflops, tokens_per_s, peak_mib, gemm_share;
+    Phases phases;  // seconds a step, rank 0
+    int steps;
+} Figures;
+
+static int double_order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static Status measure(Run *run, Figures *f) {
+    double times[MAX_STEPS], ceiling = sgemm_ceiling(&run->mesh);
+    StepResult r;
+    TRY(train_step(run, &r));  // touches all memory
+    run->phases = (Phases){0};
+    double flops = gemm_flops();
+    for (int i = 0; i < f->steps; i++) {
+        comm_barrier(run->mesh.world);
+        double start = clock_s();
+        TRY(train_step(run, &r));
+        times[i] = clock_s() - start;
+    }
+    flops = (gemm_flops() - flops) / f->steps;
+    comm_sum_doubles(run->mesh.world, &flops, 1);
+    double after = sgemm_ceiling(&run->mesh);
+    qsort(times, (size_t)f->steps, sizeof *times, double_order);
+    f->step_s = times[f->steps / 2];
+    f->ceiling = after > ceiling ? after : ceiling;
+    f->tokens_per_s = (double)run->cfg.train.batch_tokens / f->step_s;
+    f->gflops = 1e-9 * model_flops_per_token(&run->model) * f->tokens_per_s;
+    f->gemm_share =
+        flops / (model_flops_per_token(&run->model) * (double)run->cfg.train.batch_tokens);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    f->peak_mib = (double)usage.ru_maxrss / 1024.0;
+    double *const phases[] = {&run->phases.data, &run->phases.forward, &run->phases.backward,
+                              &run->phases.reduce, &run->phases.update};
+    for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) *phases[i] /= f->steps;
+    f->phases = run->phases;
+    return OK;
+}
+
+// "model name" of /proc/cpuinfo.
+static void processor_name(char *dst, size_t capacity) {
+    snprintf(dst, capacity, "unknown processor");
+    FILE *in = fopen("/proc/cpuinfo", "r");
+    char line[512];
+    while (in != NULL && fgets(line, sizeof line, in) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(dst, capacity, "%s", colon + 2);
+        break;
+    }
+    if (in != NULL) fclose(in);
+}
+
+static void print_figures(const Run *run, const Figures *f, const char *processor) {
+    const TrainConfig *t = &run->cfg.train;
+    printf("processor     %s; %d rank%s x %d thread%s\n", processor, run->mesh.size,
+           run->mesh.size == 1 ? "" : "s", omp_get_max_threads(),
+           omp_get_max_threads() == 1 ? "" : "s");
+    printf("products      %s (OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset)\n", gemm_library());
+    printf("model         %s, %.1f M parameters\n", model_dim_summary(&run->model.cfg),
+           (double)model_parameters(&run->model) / 1e6);
+    printf("batch         %lld tokens a step, T = %d\n", (long long)t->batch_tokens, t->seq);
+    printf("ceiling       %8.1f GFLOP/s (SGEMM %d, all cores at once)\n", f->ceiling, SGEMM_SIZE);
+    printf("step          %8.3f s, median of %d\n", f->step_s, f->steps);
+    printf("tokens/s      %8.0f\n", f->tokens_per_s);
+    printf("model rate    %8.1f GFLOP/s\n", f->gflops);
+    printf("ratio         %8.3f of the ceiling\n", f->gflops / f->ceiling);
+    printf("products done %8.3f of the model FLOPs (attention included)\n", f->gemm_share);
+    printf("phases, s     forward %.3f  backward %.3f  reduce %.3f  update %.3f  data %.3f\n",
+           f->phases.forward, f->phases.backward, f->phases.reduce, f->phases.update,
+           f->phases.data);
+    printf("peak memory   %8.1f MiB a rank\n", f->peak_mib);
+}
+
+static Status write_json(const Run *run, const Figures *f, const char *processor) {
+    JsonOut w = {.indent = 2};
+    jsonout_open_object(&w, NULL);
+    jsonout_text(&w, "processor", processor);
+    jsonout_text(&w, "library", gemm_library());
+    jsonout_text(&w, "preset", preset_text);
+    jsonout_int(&w, "ranks", run->mesh.size);
+    jsonout_int(&w, "threads", omp_get_max_threads());
+    jsonout_int(&w, "seq", run->cfg.train.seq);
+    jsonout_int(&w, "batch_tokens", run->cfg.train.batch_tokens);
+    jsonout_number(&w, "step_s", f->step_s);
+    jsonout_number(&w, "tokens_per_s", f->tokens_per_s);
+    jsonout_number(&w, "gflops", f->gflops);
+    jsonout_number(&w, "ceiling_gflops", f->ceiling);
+    jsonout_number(&w, "ratio_to_ceiling", f->gflops / f->ceiling);
+    jsonout_number(&w, "forward_s", f->phases.forward);
+    jsonout_number(&w, "backward_s", f->phases.backward);
+    jsonout_number(&w, "reduce_s", f->phases.reduce);
+    jsonout_number(&w, "update_s", f->phases.update);
+    jsonout_number(&w, "peak_mib", f->peak_mib);
+    jsonout_close_object(&w);
+    Status st = file_write(json_path, w.text, w.bytes);
+    jsonout_free(&w);
+    return st;
+}
+
+static Status bench_configure(RunConfig *cfg, const Arguments *a) {
+    Section sections[RUN_SECTIONS];
+    run_config_sections(cfg, sections);
+    Config *c = config_new(sections, RUN_SECTIONS);
+    char setting[TEXT_BYTES];
+    snprintf(setting, sizeof setting, "model.preset=%s", preset_text);
+    Status st = config_set(c, setting, "--preset");
+    if (st == OK) st = config_set(c, "train.seq=2048", "bench");
+    if (st == OK) st = config_set(c, "train.batch_tokens=8192", "bench");
+    if (st == OK) st = config_set(c, "train.steps=1000000", "bench");
+    for (int i = 0; st == OK && i < a->setting_count; i++)
+        st = config_set(c, a->settings[i], "command line");
+    if (st == OK) st = run_config_check(cfg);
+    if (st == OK) st = model_config_resolve(&cfg->model, c);
+    if (st == OK && cfg->model.vocab == 0) cfg->model.vocab = 8192;
+    cfg->train.eval_seq = 1;
+    config_free(c);
+    return st;
+}
+
+static Status bench_open(Run *run, Tokens *tokens) {
+    TRY(model_open(&run->model, &run->cfg.model));
+    TRY(params_reserve(&run->model.params, true));
+    params_init(&run->model.params, 1);
+    TRY(run_open_training(run));
+    TRY(tokens_open(tokens, run));
+    run->source = (RowSource){tokens_rows, tokens_advance, tokens};
+    return OK;
+}
+
+static Status bench_step(Run *run, const Arguments *a) {
+    Figures f = {.steps = atoi(steps_text)};
+    if (f.steps < 1 || f.steps > MAX_STEPS) FAIL(E_USAGE, "1 to 100", "--steps %s", steps_text);
+    Tokens tokens = {0};
+    TRY(agree(bench_configure(&run->cfg, a), run->mesh.world));
+    Status st = agree(bench_open(run, &tokens), run->mesh.world);
+    if (st == OK) st = measure(run, &f);
+    if (st == OK && run->mesh.rank == 0) {
+        char processor[256];
+        processor_name(processor, sizeof processor);
+        print_figures(run, &f, processor);
+        if (json_path != NULL) st = write_json(run, &f, processor);
+    }
+    tokens_close(&tokens);
+    return agree(st, run->mesh.world);
+}
+
+Status cmd_bench(int argc, char **argv) {
+    Arguments a;
+    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
+    if (a.word_count != 1 || strcmp(a.words[0], "step") != 0) {
+        FAIL(E_USAGE, "sterna bench step [options]", "the only benchmark is `step`");
+    }
+    if (getenv("OMPI_COMM_WORLD_SIZE") == NULL) return restart(argv);
+    if (getenv("OPENBLAS_CORETYPE") != NULL || getenv("OPENBLAS_L2_SIZE") != NULL) {
+        FAIL(E_USAGE, "unset them, or start with --ranks instead of mpirun",
+             "OPENBLAS_CORETYPE or OPENBLAS_L2_SIZE is set");
+    }
+    TRY(parallel_begin(&argc, &argv));
+    Run *run = calloc(1, sizeof *run);
+    ASSERT(run != NULL);
+    Status st = mesh_open(&run->mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1});
+    if (st == OK) st = bench_step(run, &a);
+    run_close(run);
+    mesh_close(&run->mesh);
+    free(run);
+    return st;
+}

@@ -1,0 +1,240 @@
+// sterna generate: continues prompts. One prompt streams; several are printed when all are done.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "model/generate.h"
+#include "train/modeldir.h"
+
+static const char *model_path, *prompt_text, *prompts_path, *ids_text, *max_new, *greedy_flag,
+    *print_ids;
+static const char *stop_text, *temperature, *top_k, *top_p, *min_p, *seed;
+static const Option OPTIONS[] = {
+    {"model", "DIR", "Hugging Face directory, for example RUN/model", &model_path},
+    {"prompt", "TEXT", "text to continue", &prompt_text},
+    {"prompts", "FILE", "one prompt a line, decoded together", &prompts_path},
+    {"prompt-ids", "1,2,3", "token ids to continue; needs no tokenizer", &ids_text},
+    {"max-new", "N", "tokens generated at most (200)", &max_new},
+    {"greedy", NULL, "always the likeliest token", &greedy_flag},
+    {"temperature", "X", "divides the logits (0.8); 0 is greedy", &temperature},
+    {"top-k", "N", "keep the N likeliest tokens", &top_k},
+    {"top-p", "X", "keep the smallest set with this share of probability (0.95)", &top_p},
+    {"min-p", "X", "drop tokens below this share of the likeliest one's probability", &min_p},
+    {"seed", "N", "seed of the draws (1)", &seed},
+    {"stop", "TEXT", "end before this text", &stop_text},
+    {"print-ids", NULL, "print new token ids instead of text", &print_ids},
+};
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
+
+void help_generate(void) {
+    puts("usage: sterna generate --model DIR (--prompt TEXT | --prompts FILE | --prompt-ids IDS) "
+         "[options]\n");
+    options_print(OPTIONS, OPTION_COUNT);
+}
+
+// ---- what comes out ----------------------------------------------------------------------------
+
+// Text of one row: what is printed never runs ahead of a stop text that may still be completing.
+typedef struct RowOut {
+    char *text;
+    size_t bytes, capacity, printed;
+    Utf8Stream utf8;
+    bool any_id;
+} RowOut;
+
+typedef struct Output {
+    const Bpe *bpe;
+    RowOut *rows;
+    bool stream;
+} Output;
+
+static void print_ready(RowOut *r, bool end) {
+    size_t hold = end || stop_text == NULL ? 0 : strlen(stop_text) - 1;
+    if (r->bytes < r->printed + hold + 1) return;
+    size_t n = r->bytes - hold - r->printed;
+    if (hold > 0) {  // do not cut a character in two
+        while (n > 0 && ((unsigned char)r->text[r->printed + n] & 0xC0) == 0x80) n--;
+    }
+    fwrite(r->text + r->printed, 1, n, stdout);
+    fflush(stdout);
+    r->printed += n;
+}
+
+static void append_text(RowOut *r, const char *bytes, size_t count, bool flush) {
+    if (r->capacity < r->bytes + 3 * count + 32) {
+        r->capacity = 2 * (r->bytes + 3 * count + 32);
+        r->text = realloc(r->text, r->capacity);
+        ASSERT(r->text != NULL);
+    }
+    r->bytes += utf8_stream(&r->utf8, bytes, count, flush, r->text + r->bytes);
+    r->text[r->bytes] = '\0';
+}
+
+// Cuts the text before the stop text; true when it was found.
+static bool cut_at_stop(RowOut *r) {
+    if (stop_text == NULL || stop_text[0] == '\0' || r->text == NULL) return false;
+    char *at = strstr(r->text, stop_text);
+    if (at == NULL) return false;
+    r->bytes = (size_t)(at - r->text);
+    *at = '\0';
+    return true;
+}
+
+static bool take_token(int row, int token, void *user) {
+    Output *o = user;
+    RowOut *r = &o->rows[row];
+    if (print_ids != NULL) {
+        char id[16];
+        int n = snprintf(id, sizeof id, "%s%d", r->any_id ? "," : "", token);
+        r->any_id = true;
+        append_text(r, id, (size_t)n, false);
+    } else {
+        size_t bytes;
+        const char *piece = bpe_token(o->bpe, token, &bytes);
+        if (piece != NULL && !bpe_is_special(o->bpe, token)) append_text(r, piece, bytes, false);
+    }
+    bool stopped = print_ids == NULL && cut_at_stop(r);
+    if (o->stream) print_ready(r, stopped);
+    return !stopped;
+}
+
+static void print_row(RowOut *r, bool separator) {
+    if (separator) puts("---");
+    append_text(r, "", 0, true);
+    if (print_ids == NULL) cut_at_stop(r);
+    print_ready(r, true);
+    putchar('\n');
+}
+
+// ---- what goes in ------------------------------------------------------------------------------
+
+typedef struct Prompts {
+    Prompt *list;
+    int count;
+} Prompts;
+
+static void prompts_add(Prompts *p, const int32_t *ids, size_t count) {
+    p->list = realloc(p->list, (size_t)(p->count + 1) * sizeof *p->list);
+    ASSERT(p->list != NULL);
+    p->list[p->count++] = (Prompt){ids, (int)count};
+}
+
+static void prompts_free(Prompts *p) {
+    for (int i = 0; i < p->count; i++) free((void *)p->list[i].ids);
+    free(p->list);
+}
+
+static Status add_ids(Prompts *p, const char *text) {
+    int32_t *ids = malloc((strlen(text) + 1) * sizeof *ids);
+    ASSERT(ids != NULL);
+    size_t count = 0;
+    for (const char *s = text; *s != '\0';) {
+        char *end;
+        long id = strtol(s, &end, 10);
+        if (end == s || id < 0 || id > INT32_MAX || (*end != ',' && *end != '\0')) {
+            free(ids);
+            FAIL(E_USAGE, "for example --prompt-ids 1,2,3",
+                 "--prompt-ids: `%s` is not a list of ids", text);
+        }
+        ids[count++] = (int32_t)id;
+        s = *end == ',' ? end + 1 : end;
+    }
+    prompts_add(p, ids, count);
+    return OK;
+}
+
+static Status add_text(Prompts *p, Encoder *e, const char *text, size_t bytes) {
+    int32_t *ids = NULL;
+    size_t count = 0, capacity = 0;
+    TRY(encoder_run(e, text, bytes, &ids, &count, &capacity));
+    prompts_add(p, ids, count);
+    return OK;
+}
+
+static Status add_lines(Prompts *p, Encoder *e, const char *path) {
+    char *text = NULL;
+    TRY(file_read(path, &text, NULL));
+    Status st = OK;
+    for (char *line = text; st == OK && *line != '\0';) {
+        size_t n = strcspn(line, "\n");
+        if (n > 0) st = add_text(p, e, line, n);
+        line += n + (line[n] == '\n');
+    }
+    free(text);
+    return st;
+}
+
+static Status read_prompts(Prompts *p, const ModelDir *d) {
+    if (ids_text != NULL) return add_ids(p, ids_text);
+    TRY(modeldir_need_tokenizer(d, model_path));
+    Encoder *e = NULL;
+    Status st = encoder_open(&e, d->bpe);
+    if (st == OK && prompt_text != NULL) st = add_text(p, e, prompt_text, strlen(prompt_text));
+    if (st == OK && prompts_path != NULL) st = add_lines(p, e, prompts_path);
+    encoder_close(e);
+    return st;
+}
+
+static Status read_sampling(SampleConfig *s) {
+    Section section = {SAMPLE_FIELDS, SAMPLE_FIELD_COUNT, s};
+    Config *c = config_new(&section, 1);
+    const struct {
+        const char *key, *value;
+    } given[] = {{"sample.temperature", temperature},
+                 {"sample.top_k", top_k},
+                 {"sample.top_p", top_p},
+                 {"sample.min_p", min_p},
+                 {"sample.seed", seed},
+                 {"sample.max_new", max_new}};
+    Status st = OK;
+    for (size_t i = 0; i < sizeof given / sizeof given[0] && st == OK; i++) {
+        char setting[TEXT_BYTES];
+        if (given[i].value == NULL) continue;
+        snprintf(setting, sizeof setting, "%s=%s", given[i].key, given[i].value);
+        st = config_set(c, setting, "command line");
+    }
+    config_free(c);
+    if (greedy_flag != NULL) s->temperature = 0;
+    return st;
+}
+
+static Status generate_run(ModelDir *d, const Arguments *a) {
+    SampleConfig sampling;
+    Prompts p = {0};
+    TRY(read_sampling(&sampling));
+    TRY(modeldir_open(d, model_path, a, false));
+    if (print_ids == NULL) TRY(modeldir_need_tokenizer(d, model_path));
+    Status st = read_prompts(&p, d);
+    if (st == OK && p.count == 0) {
+        st = err_set(E_USAGE, "give --prompt, --prompts or --prompt-ids", "there is no prompt");
+    }
+    if (st == OK) {
+        Output o = {.bpe = d->bpe, .stream = p.count == 1};
+        o.rows = calloc((size_t)p.count, sizeof *o.rows);
+        ASSERT(o.rows != NULL);
+        if (prompt_text != NULL && print_ids == NULL) fputs(prompt_text, stdout);
+        st = generate(&d->model, p.list, p.count, d->eos, &sampling, take_token, &o);
+        for (int r = 0; r < p.count; r++) {
+            if (st == OK) print_row(&o.rows[r], r > 0);
+            free(o.rows[r].text);
+        }
+        free(o.rows);
+    }
+    prompts_free(&p);
+    return st;
+}
+
+Status cmd_generate(int argc, char **argv) {
+    Arguments a;
+    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
+    if (model_path == NULL || a.word_count > 0) {
+        FAIL(E_USAGE, "sterna generate --model DIR --prompt TEXT", "%s",
+             model_path == NULL ? "--model is missing" : "unexpected word on the command line");
+    }
+    if (stop_text != NULL && stop_text[0] == '\0') FAIL(E_USAGE, "", "--stop is empty");
+    ModelDir d = {.bpe = NULL};
+    Status st = generate_run(&d, &a);
+    modeldir_close(&d);
+    return st;
+}
