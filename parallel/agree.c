@@ -1,0 +1,42 @@
+// Agreement on failures: a rank that fails alone must not leave the others waiting in the next
+// collective.
+#include <stdio.h>
+#include <string.h>
+
+#include "parallel/internal.h"
+
+enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };
+
+typedef struct Report {
+    char message[MESSAGE_BYTES], hint[HINT_BYTES];
+} Report;
+
+// The culprit's words, on every rank. Its rank is named when others did well.
+static void spread_error(Status st, int culprit, Comm *comm) {
+    int failed = st != OK && comm->rank == culprit;
+    Report report = {0};
+    if (failed) {
+        const char *message = err_message();
+        snprintf(report.message, sizeof report.message, "%s",
+                 message[0] != '\0' ? message : status_text(st));
+        snprintf(report.hint, sizeof report.hint, "%s", err_hint());
+    }
+    MPI_Bcast(&report, (int)sizeof report, MPI_BYTE, culprit, comm->handle);
+    err_set(st, report.hint, "%s", report.message);
+}
+
+Status agree(Status mine, Comm *comm) {
+    comm__enter(comm, "agree", 0);
+    struct {
+        int status, rank;
+    } worst = {(int)mine, comm->rank};
+    MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_2INT, MPI_MAXLOC, comm->handle);
+    comm__count((double)sizeof worst * (comm->size - 1), comm->size - 1);
+    if (worst.status == OK) return OK;
+
+    int failed = mine != OK;
+    MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, comm->handle);
+    spread_error((Status)worst.status, worst.rank, comm);
+    if (failed < comm->size) err_context((Status)worst.status, "rank %d", worst.rank);
+    return (Status)worst.status;
+}

@@ -1,0 +1,72 @@
+// The life of MPI in this process: start, end, and taking all ranks down.
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "parallel/parallel.h"
+
+bool parallel_is_on(void) {
+    int begun = 0, ended = 0;
+    MPI_Initialized(&begun);
+    if (begun) MPI_Finalized(&ended);
+    return begun && !ended;
+}
+
+static long environment_int(const char *name) {
+    const char *text = getenv(name);
+    return text == NULL ? 0 : strtol(text, NULL, 10);
+}
+
+// Open MPI's waits spin unless it knows that ranks outnumber cores, and it does not know when slots
+// were declared
+// (--host h:8, a hostfile, Slurm): then every message takes a scheduler's time slice. The
+// launcher's variables are the only way to know before MPI starts.
+static void yield_when_crowded(void) {
+    long ranks = environment_int("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (ranks == 0) ranks = environment_int("SLURM_NTASKS_PER_NODE");
+    if (ranks > sysconf(_SC_NPROCESSORS_ONLN)) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+}
+
+// srun without PMIx starts programs that do not know of each other: N copies of the run in one
+// directory.
+static Status check_not_alone(void) {
+    int size = 1;
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    long tasks = environment_int("SLURM_STEP_NUM_TASKS");
+    if (size == 1 && tasks > 1 && getenv("OMPI_COMM_WORLD_SIZE") == NULL) {
+        FAIL(E_LAUNCH, "use `srun --mpi=pmix`, or `mpirun` inside the job",
+             "Slurm started %ld tasks, but each is alone: they cannot reach each other", tasks);
+    }
+    return OK;
+}
+
+Status parallel_begin(int *argc, char ***argv) {
+    ASSERT(!parallel_is_on());
+    int provided = MPI_THREAD_SINGLE, rank = 0, size = 1;
+    yield_when_crowded();
+    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    panic_hook = parallel_abort;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    log_set_rank(rank, size);
+    if (provided < MPI_THREAD_FUNNELED) {
+        FAIL(E_LAUNCH, "install an MPI library built with thread support",
+             "MPI offers thread level %d, but %d (funneled) is needed", provided,
+             MPI_THREAD_FUNNELED);
+    }
+    return check_not_alone();
+}
+
+void parallel_end(void) {
+    if (!parallel_is_on()) return;
+    fflush(stdout);
+    MPI_Finalize();
+    panic_hook = _Exit;
+}
+
+_Noreturn void parallel_abort(int exit_code) {
+    if (parallel_is_on()) MPI_Abort(MPI_COMM_WORLD, exit_code);
+    _Exit(exit_code);
+}

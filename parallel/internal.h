@@ -1,0 +1,46 @@
+// Shared by the files of this folder and its tests: what a communicator is, and the bookkeeping
+// every exchange does.
+#pragma once
+
+#include <mpi.h>
+
+#include "parallel/parallel.h"
+
+// Tags of point-to-point messages: callers of comm_send use those below TAG_EXCHANGE.
+enum { TAG_EXCHANGE = 32000 };
+
+struct Comm {
+    MPI_Comm handle;
+    // A second communicator of the same ranks for exchanges that start while other code runs
+    // (reduce.c): the order of collectives must agree on all ranks within a communicator, and
+    // background ones start when a rank gets there.
+    MPI_Comm background;
+    bool background_busy;
+    int rank, size;
+    size_t chunk_bytes;  // no MPI call moves more between two ranks; tests shrink it
+    double *fold;        // (size, FOLD_VALUES) what comm_sum_doubles gathers
+    uint64_t sequence;   // collectives so far, for the checks of debug builds
+};
+
+// Takes over `handle`. Collective when `background`: a second communicator is made.
+Comm *comm__open(MPI_Comm handle, bool background);
+void comm__close(Comm *comm);  // Collective
+// Adds to what comm_counters reports.
+void comm__count(double bytes, double messages);
+
+// In debug builds (those with the address sanitizer) every collective first checks that all ranks
+// make the same call: `same` is what must agree besides the name (a count, a root). A mismatch
+// panics on every rank with both names.
+#ifdef __SANITIZE_ADDRESS__
+void comm__enter(Comm *comm, const char *call, uint64_t same);
+#else
+static inline void comm__enter(Comm *comm, const char *call, uint64_t same) {
+    (void)comm, (void)call, (void)same;
+}
+#endif
+
+// --- reduce.c, for tests ---
+// reducer_open with a limit on the elements of a bucket (a multiple of 16): longer runs are cut, so
+// that counts fit MPI's int.
+Status reducer__open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes,
+                     size_t bucket_limit) CHECKED;

@@ -1,0 +1,225 @@
+// Data-parallel reduction of gradients, overlapped with the backward pass, and the gathering of
+// updated weights. Each rank owns 1/dp of every bucket and of the optimiser's state: ZeRO-1
+// (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
+// arXiv:1910.02054).
+//
+//     flat arrays   | row 0 | row 1 | row 2   | row 3 | row 4 |       buckets run from the last
+//     rows to the first, buckets       |    bucket 1   |        bucket 0         |       because
+//     backward reaches the last rows first pieces        |  r0   |  r1   |     r0     |     r1 |
+//     (dp = 2)
+//
+// A bucket's exchange is an all-to-all of its pieces: the volume of a ring reduce-scatter, and the
+// owner, holding every rank's piece, adds them in rank order, so that the sum has the same bits in
+// every run and with any timing. (Open MPI's non-blocking reduce-scatter funnels through rank 0 and
+// leaves the order of additions to the library.) The plan of buckets is in buckets.c; here is what
+// happens in a step.
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "parallel/buckets.h"
+
+#ifdef STERNA_F64
+#define MPI_REAL_TYPE MPI_DOUBLE
+#else
+#define MPI_REAL_TYPE MPI_FLOAT
+#endif
+
+enum { FOLD_BLOCK = 1024 };  // elements folded at once: they stay in the first-level cache
+static const size_t BUCKET_LIMIT = (size_t)1 << 28;  // elements: counts and places fit MPI's int
+
+struct Reducer {
+    ParamSet *ps;
+    Comm *comm;
+    BucketPlan plan;
+    MPI_Request *requests;  // by bucket
+    bool *ready;            // by row, in this step
+    int *missing;           // by bucket: its rows that are not ready in this step
+    Range *ranges;
+    int range_count;
+    Arena arena;
+    real *window;         // received pieces
+    int started, folded;  // buckets, in order: folded <= started
+    bool active;          // between begin and finish
+    bool compared;        // the layout is known to be the same on all ranks
+    double wait_s;
+};
+
+// The owned pieces, ascending: buckets run backwards. Neighbours are joined, so that dp = 1 owns
+// one range.
+static void ranges_fill(Reducer *r) {
+    for (int b = r->plan.count - 1; b >= 0; b--) {
+        Range piece = bucket_piece(&r->plan, b, r->comm->rank);
+        if (piece.count == 0) continue;
+        Range *last = r->range_count > 0 ? &r->ranges[r->range_count - 1] : NULL;
+        if (last != NULL && last->begin + last->count == piece.begin) {
+            last->count += piece.count;
+        } else {
+            r->ranges[r->range_count++] = piece;
+        }
+    }
+}
+
+Status reducer__open(Reducer **out, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes,
+                     size_t bucket_limit) {
+    Reducer *r = calloc(1, sizeof *r);
+    ASSERT(r != NULL);
+    *out = r;
+    r->ps = ps;
+    r->comm = mesh->dp_axis;
+    plan_open(&r->plan, ps, r->comm, bucket_bytes / sizeof(real), bucket_limit);
+    size_t count = (size_t)r->plan.count;
+    r->requests = malloc((count + 1) * sizeof *r->requests);
+    r->missing = malloc((count + 1) * sizeof *r->missing);
+    r->ranges = malloc((count + 1) * sizeof *r->ranges);
+    r->ready = calloc((size_t)ps->count + 1, sizeof *r->ready);
+    ASSERT(r->requests != NULL && r->missing != NULL && r->ranges != NULL && r->ready != NULL);
+    ranges_fill(r);
+
+    Status st = arena_open(&r->arena, r->plan.window * sizeof(real));
+    if (st != OK) {
+        reducer_close(r);
+        *out = NULL;
+        return err_context(st, "exchange of gradients");
+    }
+    r->window = arena_reals(&r->arena, r->plan.window);
+    return OK;
+}
+
+Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes) {
+    return reducer__open(r, mesh, ps, bucket_bytes, BUCKET_LIMIT);
+}
+
+void reducer_close(Reducer *r) {
+    if (r == NULL) return;
+    ASSERT(!r->active);
+    arena_close(&r->arena);
+    plan_close(&r->plan);
+    free(r->requests);
+    free(r->missing);
+    free(r->ranges);
+    free(r->ready);
+    free(r);
+}
+
+const Range *reducer_ranges(const Reducer *r, int *count) {
+    *count = r->range_count;
+    return r->ranges;
+}
+
+void reducer_begin(Reducer *r) {
+    ASSERT(!r->active && !r->comm->background_busy);
+    r->active = r->comm->background_busy = true;
+    r->started = r->folded = 0;
+    memset(r->ready, 0, (size_t)r->ps->count * sizeof *r->ready);
+    for (int b = 0; b < r->plan.count; b++) {
+        r->missing[b] = r->plan.buckets[b].last_row - r->plan.buckets[b].first_row + 1;
+    }
+    if (!r->compared)
+        comm_check_same(r->comm, plan_hash(&r->plan), "the layout of gradient buckets");
+    r->compared = true;
+}
+
+static void bucket_start(Reducer *r, int b) {
+    const Bucket *k = &r->plan.buckets[b];
+    int size = r->comm->size;
+    const int *send_counts = k->counts, *send_places = send_counts + size;
+    const int *recv_counts = send_places + size, *recv_places = recv_counts + size;
+    MPI_Ialltoallv(r->ps->grad + k->begin, send_counts, send_places, MPI_REAL_TYPE,
+                   r->window + k->window, recv_counts, recv_places, MPI_REAL_TYPE,
+                   r->comm->background, &r->requests[b]);
+    size_t own = bucket_piece(&r->plan, b, r->comm->rank).count;
+    comm__count((double)(k->count - own) * sizeof(real), size - 1);
+}
+
+// own piece of the gradient = sum over ranks, in rank order; the own summand stands where the sum
+// goes.
+static void bucket_fold(Reducer *r, int b) {
+    const Bucket *k = &r->plan.buckets[b];
+    int size = r->comm->size, rank = r->comm->rank;
+    const int *recv_places = k->counts + 3 * size;
+    Range piece = bucket_piece(&r->plan, b, rank);
+    real *own = r->ps->grad + piece.begin, sum[FOLD_BLOCK];
+    for (size_t at = 0; at < piece.count; at += FOLD_BLOCK) {
+        size_t n = piece.count - at < FOLD_BLOCK ? piece.count - at : FOLD_BLOCK;
+        for (int from = 0; from < size; from++) {
+            const real *part =
+                (from == rank ? own : r->window + k->window + recv_places[from]) + at;
+            if (from == 0) {
+                memcpy(sum, part, n * sizeof *sum);
+            } else {
+                for (size_t i = 0; i < n; i++) sum[i] += part[i];
+            }
+        }
+        memcpy(own + at, sum, n * sizeof *sum);
+    }
+}
+
+// Starts, in bucket order, what may start: rows ready (or nothing more to come), and the place in
+// the window free.
+static void start_possible(Reducer *r, bool all_ready) {
+    while (r->started < r->plan.count) {
+        int b = r->started;
+        if ((r->missing[b] > 0 && !all_ready) || r->folded <= r->plan.buckets[b].after) return;
+        bucket_start(r, b);
+        r->started++;
+    }
+}
+
+void reducer_ready(Reducer *r, const Param *p) {
+    if (!r->active || r->comm->size == 1) return;
+    ASSERT(p >= r->ps->rows && p < r->ps->rows + r->ps->count);
+    int row = (int)(p - r->ps->rows);
+    ASSERT(!r->ready[row]);  // a second report would mean that an unfinished gradient is on its way
+    r->ready[row] = true;
+    for (int b = 0; b < r->plan.count; b++) {
+        const Bucket *k = &r->plan.buckets[b];
+        if (k->first_row <= row && row <= k->last_row) r->missing[b]--;
+    }
+    start_possible(r, false);
+}
+
+void reducer_progress(Reducer *r) {
+    if (!r->active || r->comm->size == 1) return;
+    // Testing one request moves the data of all: asking for the oldest is enough.
+    while (r->folded < r->started) {
+        int done = 0;
+        MPI_Test(&r->requests[r->folded], &done, MPI_STATUS_IGNORE);
+        if (!done) break;
+        bucket_fold(r, r->folded++);
+    }
+    start_possible(r, false);
+}
+
+void reducer_finish(Reducer *r) {
+    ASSERT(r->active);
+    while (r->comm->size > 1 && r->folded < r->plan.count) {
+        start_possible(r, true);  // one is always under way: a bucket waits only for earlier ones
+        double begin = clock_s();
+        MPI_Wait(&r->requests[r->folded], MPI_STATUS_IGNORE);
+        r->wait_s += clock_s() - begin;
+        bucket_fold(r, r->folded++);
+    }
+    r->active = r->comm->background_busy = false;
+}
+
+// The mirror image: every piece goes from its owner to all, into the same place.
+void reducer_gather_weights(Reducer *r) {
+    ASSERT(!r->active);
+    int size = r->comm->size;
+    if (size == 1) return;
+    double begin = clock_s();
+    for (int b = 0; b < r->plan.count; b++) {
+        const Bucket *k = &r->plan.buckets[b];
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, r->ps->data + k->begin, k->piece_counts,
+                       k->counts + size, MPI_REAL_TYPE, r->comm->handle);
+        size_t own = bucket_piece(&r->plan, b, r->comm->rank).count;
+        comm__count((double)own * sizeof(real) * (size - 1), size - 1);
+    }
+    r->wait_s += clock_s() - begin;
+}
+
+double reducer_wait_s(const Reducer *r) {
+    return r->wait_s;
+}
