@@ -1,6 +1,7 @@
-// Where training text comes from: a table of named sources, each a package of the machine's own Debian archive with
-// an extractor that turns its files into plain-text documents; or any text file, .jsonl file or directory by path.
-// Nothing here communicates: one rank of a node calls source_fetch, then every rank may call source_extract.
+// Where training text comes from: a table of named sources, each a package of the machine's own
+// Debian archive with an extractor that turns its files into plain-text documents; or any text
+// file, .jsonl file or directory by path. Nothing here communicates: one rank of a node calls
+// source_fetch, then every rank may call source_extract.
 #pragma once
 
 #include <stdbool.h>
@@ -9,14 +10,16 @@
 #include "base/status.h"
 #include "data/data.h"
 
-// A named source. `read` and `wanted` belong to the extractor; everything else is for people and defaults.
+// A named source. `wanted` and `read` belong to the extractor; everything else is for people and
+// defaults.
 typedef struct Source {
     const char *name;         // as written in data.sources: "austen"
     const char *description;  // one line
     const char *package;      // Debian package that holds the text
     const char *licence;      // kind of licence of the text, for reports
     double weight;            // share of the default mixture; the table sums to 1
-    int wanted_bits;          // which files of the package: see sources.c
+    const char *wanted;  // files of the package: glob patterns separated by spaces, '!' excludes
+    // Reads the unpacked files below `dir`. Contract as source_extract.
     Status (*read)(DocList *docs, const char *dir, uint32_t source_number, int64_t limit_bytes);
 } Source;
 
@@ -27,15 +30,16 @@ const Source *source_find(const char *name);
 // True when `name` means files of the user: it contains '/' or exists.
 bool source_is_path(const char *name);
 
-// Downloads and unpacks one source below cache_dir/packages and cache_dir/text unless that is done already (a mark
-// with the package's name, version and hash says so). Nothing to do for paths. E_IO: the archive cannot be reached.
-// Not collective: one rank of a node.
+// Downloads and unpacks one source below cache_dir/packages and cache_dir/text unless that is done
+// already (a mark with the package's name, version and hash says so). Nothing to do for paths.
+// E_IO: the archive cannot be reached. Not collective: one rank of a node.
 Status source_fetch(const char *name, const char *cache_dir) CHECKED;
 
-// Appends the documents of one source, not yet normalised, in an order and with ids (source_number 12 bits | file 20 |
-// record 32) that depend on the content alone. limit_bytes > 0 stops after the document that passes it.
-// offline: reads the sample compiled into the program; sources without one (sample_has) add nothing.
-// E_USAGE: unknown name. E_IO: not fetched, or a path that cannot be read. E_FORMAT: damaged. Not collective.
+// Appends the documents of one source, not yet normalised, in an order and with ids (source_number
+// 12 bits | file 20 | record 32) that depend on the content alone. limit_bytes > 0 stops after the
+// document that passes it. offline: reads the sample compiled into the program; sources without one
+// (sample_has) add nothing. E_USAGE: unknown name. E_IO: not fetched, or a path that cannot be
+// read. E_FORMAT: damaged. Not collective.
 Status source_extract(const char *name, const char *cache_dir, bool offline, int64_t limit_bytes,
                       uint32_t source_number, DocList *docs) CHECKED;
 // Whether the compiled-in sample has text of this source ("austen", "kjv", "devil").
@@ -43,12 +47,15 @@ bool sample_has(const char *name);
 
 // --- normalise.c, spec 2.4 ---
 typedef struct NormaliseCounts {
-    int64_t docs_in, docs_empty, docs_invalid;  // dropped: nothing left; more than 1 % of invalid UTF-8
+    int64_t docs_in, docs_empty,
+        docs_invalid;  // dropped: nothing left; more than 1 % of invalid UTF-8
     int64_t invalid_bytes, removed_chars, spaces, blank_lines;  // edits
 } NormaliseCounts;
-// One text: LF line ends, NFC, no control, zero-width, bidi, private-use or noncharacter code points, plain spaces, no
-// trailing blanks, at most 2 blank lines in a row, none at either end; invalid UTF-8 becomes U+FFFD. Idempotent.
-// Returns malloc'ed NUL-terminated text, its length in *out_bytes; counts may be NULL. NULL: out of memory.
+// One text: LF line ends, NFC, no control, zero-width, bidi, private-use or noncharacter code
+// points, plain spaces, no trailing blanks, at most 2 blank lines in a row, none at either end;
+// invalid UTF-8 becomes U+FFFD. Idempotent. Returns malloc'ed NUL-terminated text, its length in
+// *out_bytes; counts may be NULL. NULL: out of memory.
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts);
-// In place over a list; drops documents that are empty or more than 1 % invalid (ids of the others do not change).
+// In place over a list; drops documents that are empty or more than 1 % invalid (ids of the others
+// do not change).
 Status docs_normalise(DocList *docs, NormaliseCounts *counts) CHECKED;

@@ -1,0 +1,194 @@
+// Normalisation (spec 2.4): one pass that decodes UTF-8, drops what does not show and unifies
+// spaces and line ends; canonical composition (Unicode Standard Annex 15) where anything needs it;
+// one pass over lines. In this order, because taking a character out may let its neighbours
+// compose.
+#include "data/sources/sources.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "data/extract.h"
+
+enum { REPLACEMENT = 0xFFFD, FIRST_UNSTABLE = 0x300, MAX_BLANK_LINES = 2 };
+enum { INVALID_PERCENT = 1 };
+
+typedef struct CodeRange {
+    uint32_t first, last;
+} CodeRange;
+
+static bool in_ranges(uint32_t code, const CodeRange *ranges, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (code >= ranges[i].first && code <= ranges[i].last) return true;
+    }
+    return false;
+}
+#define IN(code, ranges) in_ranges(code, ranges, sizeof(ranges) / sizeof(ranges)[0])
+
+// Controls, soft hyphen, zero-width and bidirectional controls, private use, tags.
+static const CodeRange REMOVED[] = {
+    {0x00, 0x08},     {0x0B, 0x1F},     {0x7F, 0x9F},       {0xAD, 0xAD},
+    {0x61C, 0x61C},   {0x180E, 0x180E}, {0x200B, 0x200B},   {0x200E, 0x200F},
+    {0x202A, 0x202E}, {0x2060, 0x206F}, {0xE000, 0xF8FF},   {0xFDD0, 0xFDEF},
+    {0xFEFF, 0xFEFF}, {0xFFF9, 0xFFFB}, {0xE0000, 0xE0FFF}, {0xF0000, 0x10FFFF}};
+static const CodeRange SPACES[] = {{0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
+                                   {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+// Scripts and emoji whose spelling needs the joiners U+200C and U+200D.
+static const CodeRange JOINING[] = {
+    {0x600, 0x1AFF}, {0x2600, 0x27BF}, {0xA800, 0xABFF}, {0xFE0F, 0xFE0F}, {0x1F000, 0x1FAFF}};
+
+static bool is_noncharacter(uint32_t code) {
+    return (code & 0xFFFE) == 0xFFFE;
+}
+static bool is_joiner(uint32_t code) {
+    return code == 0x200C || code == 0x200D;
+}
+
+// One code point; ill-formed bytes are taken one by one as U+FFFD.
+static size_t decode(uint32_t *code, Slice s, bool *valid) {
+    utf8proc_int32_t c = -1;
+    utf8proc_ssize_t most = s.bytes < 4 ? (utf8proc_ssize_t)s.bytes : 4;
+    utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s.at, most, &c);
+    *valid = n > 0 && c >= 0;
+    *code = *valid ? (uint32_t)c : REPLACEMENT;
+    return *valid ? (size_t)n : 1;
+}
+
+// The pass over characters.
+typedef struct Cleaner {
+    TextBuf out;
+    uint32_t previous;  // last code point that was kept
+    bool compose;       // something may not be in composed form
+    NormaliseCounts *counts;
+} Cleaner;
+
+static void clean_code(Cleaner *c, uint32_t code) {
+    bool joins = is_joiner(code) && IN(c->previous, JOINING);
+    if (IN(code, REMOVED) || is_noncharacter(code) || (is_joiner(code) && !joins)) {
+        c->counts->removed_chars++;
+        return;
+    }
+    if (IN(code, SPACES)) {
+        c->counts->spaces++;
+        code = ' ';
+    }
+    if (code >= FIRST_UNSTABLE) c->compose = true;
+    textbuf_code_point(&c->out, code);
+    c->previous = code;
+}
+
+// CRLF, CR, NEL, LINE and PARAGRAPH SEPARATOR are line ends.
+static bool is_line_end(uint32_t code) {
+    return code == '\r' || code == 0x85 || code == 0x2028 || code == 0x2029;
+}
+
+static void clean(Cleaner *c, Slice text) {
+    while (text.bytes > 0) {
+        // Most text is plain ASCII: copy runs of it.
+        size_t run = 0;
+        while (run < text.bytes) {
+            unsigned char b = (unsigned char)text.at[run];
+            if ((b < 0x20 && b != '\n' && b != '\t') || b >= 0x7F) break;
+            run++;
+        }
+        if (run > 0) {
+            textbuf_add(&c->out, text.at, run);
+            c->previous = (unsigned char)text.at[run - 1];
+        } else {
+            uint32_t code;
+            bool valid;
+            run = decode(&code, text, &valid);
+            if (!valid) c->counts->invalid_bytes++;
+            bool crlf = code == '\r' && text.bytes > 1 && text.at[1] == '\n';
+            if (is_line_end(code)) {
+                if (!crlf) textbuf_char(&c->out, '\n');
+                c->previous = '\n';
+            } else {
+                clean_code(c, code);
+            }
+        }
+        text.at += run;
+        text.bytes -= run;
+    }
+}
+
+// Canonical composition in place of `out`. False: out of memory.
+static bool compose(TextBuf *out) {
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)out->text, (utf8proc_ssize_t)out->bytes, &composed,
+                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (n < 0) return false;
+    textbuf_free(out);
+    *out = (TextBuf){(char *)composed, (size_t)n, (size_t)n + 1};
+    return true;
+}
+
+// Trims lines at their ends, shortens runs of blank lines, drops those at both ends. In place:
+// never longer.
+static void tidy_lines(TextBuf *out, NormaliseCounts *counts) {
+    Slice rest = {out->text, out->bytes}, line;
+    size_t to = 0, blanks = 0;
+    while (line_next(&rest, &line)) {
+        while (line.bytes > 0 &&
+               (line.at[line.bytes - 1] == ' ' || line.at[line.bytes - 1] == '\t')) {
+            line.bytes--;
+        }
+        if (line.bytes == 0) {
+            blanks++;
+            continue;
+        }
+        size_t keep = to == 0 ? 0 : blanks < MAX_BLANK_LINES ? blanks : MAX_BLANK_LINES;
+        counts->blank_lines += (int64_t)(blanks - keep);
+        if (to > 0) out->text[to++] = '\n';
+        for (size_t i = 0; i < keep; i++) out->text[to++] = '\n';
+        memmove(out->text + to, line.at, line.bytes);
+        to += line.bytes;
+        blanks = 0;
+    }
+    out->bytes = to;
+    if (out->text != NULL) out->text[to] = '\0';
+}
+
+char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts) {
+    NormaliseCounts ignored = {0};
+    Cleaner c = {.counts = counts == NULL ? &ignored : counts};
+    textbuf_add(&c.out, "", 0);  // an empty text is a text
+    clean(&c, (Slice){text, bytes});
+    if (c.compose && !compose(&c.out)) {
+        textbuf_free(&c.out);
+        return NULL;
+    }
+    tidy_lines(&c.out, c.counts);
+    *out_bytes = c.out.bytes;
+    return c.out.text;
+}
+
+Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
+    NormaliseCounts ignored = {0};
+    if (counts == NULL) counts = &ignored;
+    size_t kept = 0;
+    for (size_t i = 0; i < docs->count; i++) {
+        Doc *doc = &docs->docs[i];
+        size_t bytes;
+        int64_t invalid_before = counts->invalid_bytes;
+        char *text = normalise_text(doc->text, doc->bytes, &bytes, counts);
+        if (text == NULL)
+            FAIL(E_NOMEM, "free some memory", "no memory to normalise %s", doc->title);
+        int64_t invalid = counts->invalid_bytes - invalid_before;
+        bool garbled = invalid * 100 > (int64_t)doc->bytes * INVALID_PERCENT;
+        counts->docs_in++;
+        counts->docs_invalid += garbled;
+        counts->docs_empty += !garbled && bytes == 0;
+        free(doc->text);
+        doc->text = text;
+        doc->bytes = bytes;
+        if (garbled || bytes == 0) {
+            free(text);
+        } else {
+            docs->docs[kept++] = *doc;
+        }
+    }
+    docs->count = kept;
+    return OK;
+}

@@ -1,0 +1,128 @@
+// Asking APT, then downloading by ourselves (resumable, with progress of our own), then by APT
+// (which knows transports and proxies that we do not), then looking for a copy that somebody left.
+#include "data/package.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "data/archive.h"
+#include "data/command.h"
+#include "data/fetch.h"
+
+static const double ASK_S = 60, APT_DOWNLOAD_S = 900;
+
+static const char HINT[] = "run apt-get update as root, or train with data.offline=true";
+
+Status package_uri_parse(PackageUri *uri, const char *text) {
+    char kind[32] = "", hash[160] = "";
+    unsigned long long bytes = 0;
+    *uri = (PackageUri){.bytes = 0};
+    int fields = sscanf(text, "'%1023[^']' %255s %llu %31[^: \n]:%159s", uri->url, uri->file,
+                        &bytes, kind, hash);
+    // The name becomes a file of ours: it must not be a path.
+    bool plain = fields >= 3 && strchr(uri->file, '/') == NULL && path_safe(uri->file);
+    if (!plain || bytes == 0) {
+        FAIL(E_FORMAT, HINT, "apt-get --print-uris printed '%.100s'", text);
+    }
+    uri->bytes = bytes;
+    if (strcmp(kind, "SHA256") == 0 && strlen(hash) == 64) memcpy(uri->sha256, hash, 65);
+    return OK;
+}
+
+static Status uri_ask(PackageUri *uri, const char *package) {
+    const char *const argv[] = {"apt-get", "--print-uris", "download", package, NULL};
+    char *text;
+    // In a directory without packages: APT prints nothing for one that lies there already.
+    TRY(command_read(&text, argv, "/", ASK_S));
+    // Notes may precede the line.
+    const char *quote = strchr(text, '\'');
+    Status st = package_uri_parse(uri, quote == NULL ? text : quote);
+    free(text);
+    return st;
+}
+
+// The proxy of APT's own configuration: Acquire::http::Proxy "http://host:port/"; or DIRECT. false:
+// none is set.
+static bool proxy_ask(char *proxy, size_t capacity, const char *url) {
+    bool secure = strncmp(url, "https:", 6) == 0;
+    const char *key = secure ? "Acquire::https::Proxy" : "Acquire::http::Proxy";
+    const char *const argv[] = {"apt-config", "dump", key, NULL};
+    char *text, value[512] = "";
+    if (command_read(&text, argv, NULL, ASK_S) != OK) {
+        err_clear();
+        return false;
+    }
+    // Lines for single hosts (Acquire::http::Proxy::HOST) follow a longer key, which the blank
+    // below excludes.
+    char format[64];
+    snprintf(format, sizeof format, "%s \"%%511[^\"]\"", key);
+    bool found = sscanf(text, format, value) == 1;
+    free(text);
+    snprintf(proxy, capacity, "%s", strcmp(value, "DIRECT") == 0 ? "" : value);
+    return found;
+}
+
+static Status uri_download(const PackageUri *uri, const char *path) {
+    char proxy[512];
+    FetchPolicy policy = FETCH_POLICY;
+    policy.tries = 4;  // apt-get is still to come
+    if (proxy_ask(proxy, sizeof proxy, uri->url)) policy.proxy = proxy;
+    FetchWant want = {uri->bytes, uri->sha256};
+    FetchReport report;
+    if (uri->sha256[0] == '\0') FAIL(E_IO, HINT, "%s: APT names no SHA-256", uri->file);
+    return fetch_file(uri->url, path, &want, &policy, &report);
+}
+
+static Status apt_download(const char *package, const char *dir) {
+    const char *const argv[] = {"apt-get", "download", package, NULL};
+    char *text;
+    TRY(command_read(&text, argv, dir, APT_DOWNLOAD_S));
+    free(text);
+    return OK;
+}
+
+typedef struct Copy {
+    const char *package;
+    char name[256];  // the last in order, hence mostly the newest
+} Copy;
+
+static Status copy_visit(const char *name, void *user) {
+    Copy *copy = user;
+    size_t n = strlen(copy->package), m = strlen(name);
+    bool fits = m > n + 5 && strncmp(name, copy->package, n) == 0 && name[n] == '_' &&
+                strcmp(name + m - 4, ".deb") == 0 && m < sizeof copy->name;
+    if (fits) memcpy(copy->name, name, m + 1);
+    return OK;
+}
+
+static Status copy_find(char path[PATH_BYTES], const char *package, const char *dir) {
+    Copy copy = {.package = package};
+    TRY(dir_each(dir, copy_visit, &copy));
+    if (copy.name[0] == '\0') FAIL(E_IO, HINT, "%s: no package %s_*.deb", dir, package);
+    path_join(path, dir, copy.name);
+    return OK;
+}
+
+Status package_fetch(char path[PATH_BYTES], const char *package, const char *dir) {
+    PackageUri uri;
+    FetchWant any = {0, NULL};
+    Status asked = uri_ask(&uri, package);
+    if (asked == OK) {
+        any = (FetchWant){uri.bytes, uri.sha256};
+        path_join(path, dir, uri.file);
+        if (fetch_matches(path, &any)) return OK;
+        log_info("data: fetching %s (%.1f MB)", uri.file, (double)uri.bytes / 1e6);
+        if (uri_download(&uri, path) == OK) return OK;
+        if (apt_download(package, dir) == OK && fetch_matches(path, &any)) return OK;
+    }
+    // Keep APT's reason in case there is no copy either.
+    char why[1024];
+    snprintf(why, sizeof why, "%s", err_message());
+    if (copy_find(path, package, dir) == OK) {
+        err_clear();
+        return OK;
+    }
+    FAIL(E_IO, HINT, "package %s cannot be fetched: %s", package, why);
+}

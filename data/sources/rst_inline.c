@@ -1,0 +1,165 @@
+// reStructuredText inside a paragraph (docutils, "reStructuredText Markup Specification", Inline
+// Markup; Sphinx documentation, "Roles"): what a reader would see, without the markup.
+#include "data/sources/formats.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum {
+    SPAN_LIMIT = 4000
+};  // longest marked-up span: an unmatched mark must not cost a search of everything
+
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\t';
+}
+
+// Markup starts after white space or one of these, and ends before white space or punctuation.
+static bool may_start(Slice text, size_t at) {
+    return at == 0 || is_space(text.at[at - 1]) || strchr("'\"([{<-/:", text.at[at - 1]) != NULL;
+}
+
+static bool may_end(Slice text, size_t after) {
+    return after >= text.bytes || is_space(text.at[after]) ||
+           strchr("'\")]}>-/:.,;!?\\_", text.at[after]) != NULL;
+}
+
+// Where `mark` ends the span whose inside starts at `from`; 0 when it does not.
+static size_t span_end(Slice text, size_t from, const char *mark) {
+    size_t n = strlen(mark);
+    size_t limit = text.bytes - from > SPAN_LIMIT ? from + SPAN_LIMIT : text.bytes;
+    if (from >= text.bytes || is_space(text.at[from])) return 0;
+    for (size_t at = from + 1; at + n <= limit; at++) {
+        if (text.at[at - 1] == '\\' && mark[0] != '`') continue;
+        bool here = memcmp(text.at + at, mark, n) == 0;
+        if (here && !is_space(text.at[at - 1]) && may_end(text, at + n)) return at;
+    }
+    return 0;
+}
+
+// Backslash escapes: the next character as it is, a blank after it vanishes.
+static void unescaped(TextBuf *out, Slice s) {
+    for (size_t i = 0; i < s.bytes; i++) {
+        if (s.at[i] == '\\' && i + 1 < s.bytes) {
+            i++;
+            if (is_space(s.at[i])) continue;
+        }
+        textbuf_char(out, s.at[i]);
+    }
+}
+
+// "shown text <target>": the text alone.
+static Slice without_target(Slice s) {
+    if (s.bytes < 3 || s.at[s.bytes - 1] != '>') return s;
+    for (size_t i = s.bytes - 1; i > 0; i--) {
+        if (s.at[i] != '<') continue;
+        Slice shown = slice_trim((Slice){s.at, i});
+        return is_space(s.at[i - 1]) && shown.bytes > 0 ? shown : s;
+    }
+    return s;
+}
+
+static bool role_is(Slice role, const char *const *names) {
+    for (; *names != NULL; names++) {
+        if (slice_same(role, *names)) return true;
+    }
+    return false;
+}
+
+// A role's text as Sphinx shows it: "~pkg.name" is its last part, "!x" is x, functions get their
+// parentheses.
+static void role_text(TextBuf *out, Slice role, Slice text) {
+    static const char *const CALLS[] = {"func", "meth", "c:func", "py:func", "py:meth", NULL};
+    static const char *const BRACES[] = {"samp", "file", NULL};
+    static const struct {
+        const char *role, *prefix;
+    } NUMBERS[] = {{"pep", "PEP "},   {"PEP", "PEP "}, {"rfc", "RFC "}, {"RFC", "RFC "},
+                   {"issue", "bpo-"}, {"gh", "gh-"},   {"cve", "CVE-"}};
+    bool titled = without_target(text).bytes != text.bytes;
+    text = without_target(text);
+    for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS && !titled; i++) {
+        if (slice_same(role, NUMBERS[i].role)) textbuf_puts(out, NUMBERS[i].prefix);
+    }
+    if (!titled && text.bytes > 1 && (text.at[0] == '!' || text.at[0] == '~')) {
+        bool last_part = text.at[0] == '~';
+        text = (Slice){text.at + 1, text.bytes - 1};
+        for (size_t i = text.bytes; last_part && i > 1; i--) {
+            if (text.at[i - 1] != '.') continue;
+            text = (Slice){text.at + i, text.bytes - i};
+            break;
+        }
+    }
+    if (role_is(role, BRACES)) {
+        for (size_t i = 0; i < text.bytes; i++) {
+            if (text.at[i] != '{' && text.at[i] != '}') textbuf_char(out, text.at[i]);
+        }
+        return;
+    }
+    unescaped(out, text);
+    bool call = role_is(role, CALLS) && !titled;
+    if (call && text.bytes > 0 && text.at[text.bytes - 1] != ')') textbuf_puts(out, "()");
+}
+
+// ":role:`text`" at `at`: how long it is, 0 when it is none.
+static size_t role_at(TextBuf *out, Slice text, size_t at) {
+    size_t i = at + 1;
+    while (i < text.bytes && (isalnum((unsigned char)text.at[i]) || strchr(":+._-", text.at[i])))
+        i++;
+    if (i >= text.bytes || text.at[i] != '`' || text.at[i - 1] != ':' || i < at + 3) return 0;
+    size_t end = span_end(text, i + 1, "`");
+    if (end == 0) return 0;
+    role_text(out, (Slice){text.at + at + 1, i - at - 2}, (Slice){text.at + i + 1, end - i - 1});
+    return end + 1 - at;
+}
+
+// "`text <url>`_" or "`text`": how long it is, 0 when it is none.
+static size_t reference_at(TextBuf *out, Slice text, size_t at) {
+    size_t end = span_end(text, at + 1, "`");
+    if (end == 0) return 0;
+    unescaped(out, without_target((Slice){text.at + at + 1, end - at - 1}));
+    end++;
+    while (end < text.bytes && text.at[end] == '_') end++;
+    return end - at;
+}
+
+static size_t emphasis_at(TextBuf *out, Slice text, size_t at, const char *mark) {
+    size_t n = strlen(mark);
+    if (text.bytes - at <= n || memcmp(text.at + at, mark, n) != 0) return 0;
+    size_t end = span_end(text, at + n, mark);
+    if (end == 0) return 0;
+    Slice inside = {text.at + at + n, end - at - n};
+    if (mark[0] == '`') {
+        textbuf_add(out, inside.at, inside.bytes);  // literal: nothing inside is markup
+    } else {
+        unescaped(out, inside);
+    }
+    return end + n - at;
+}
+
+static size_t markup_at(TextBuf *out, Slice text, size_t at) {
+    if (!may_start(text, at)) return 0;
+    size_t used = emphasis_at(out, text, at, "``");
+    if (used == 0) used = emphasis_at(out, text, at, "**");
+    if (used == 0 && text.at[at] == '*') used = emphasis_at(out, text, at, "*");
+    if (used == 0 && text.at[at] == '`') used = reference_at(out, text, at);
+    if (used == 0 && text.at[at] == ':') used = role_at(out, text, at);
+    return used;
+}
+
+void rst_inline(TextBuf *out, Slice text) {
+    for (size_t at = 0; at < text.bytes;) {
+        char c = text.at[at];
+        size_t used = c == '*' || c == '`' || c == ':' ? markup_at(out, text, at) : 0;
+        if (used > 0) {
+            at += used;
+        } else if (c == '\\' && at + 1 < text.bytes) {
+            if (!is_space(text.at[at + 1])) textbuf_char(out, text.at[at + 1]);
+            at += 2;
+        } else if (c == ']' && at + 1 < text.bytes && text.at[at + 1] == '_') {
+            textbuf_char(out, c);  // a footnote mark: [1]_
+            at += 2;
+        } else {
+            textbuf_char(out, c);
+            at++;
+        }
+    }
+}

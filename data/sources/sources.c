@@ -1,0 +1,189 @@
+// The table of sources, fetching (download, unpack, mark) and extracting (one reader a source).
+#include "data/sources/sources.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "data/archive.h"
+#include "data/package.h"
+#include "data/sources/formats.h"
+
+// Written last into an unpacked directory; a hidden name, so that no reader takes it for text.
+static const char MARK[] = ".sterna-source";
+enum { UNPACK_VERSION = 1, MARK_BYTES = 512 };
+
+// Weights: literature and manuals that read as prose more than their share, lists and tables less.
+static const Source SOURCES[] = {
+    {"austen", "six novels by Jane Austen", "r-cran-janeaustenr", "public domain", 0.20,
+     "*/data/Rdata.rdb", austen_read},
+    {"kjv", "the King James Version of the Bible", "bible-kjv-text", "public domain", 0.14,
+     "usr/lib/bible.data", kjv_read},
+    {"pod", "the manuals of Perl", "perl-doc", "GPL-1+ or Artistic", 0.18,
+     "*.pod !*/perltoc.pod !*/perlcn.pod !*/perljp.pod !*/perlko.pod !*/perltw.pod", pod_read},
+    {"rst", "the manuals of Python", "python3.11-doc", "PSF", 0.22, "*/_sources/*.rst.txt",
+     rst_read},
+    {"foldoc", "the Free On-line Dictionary of Computing", "dict-foldoc", "GFDL-1.1+", 0.12,
+     "*/foldoc.index */foldoc.dict.dz", dictd_read},
+    {"jargon", "the Jargon File, hackers' slang and lore", "jargon-text", "public domain", 0.07,
+     "*/jargon.txt.gz", jargon_read},
+    {"devil", "The Devil's Dictionary by Ambrose Bierce", "dict-devil", "public domain", 0.04,
+     "*/devil.index */devil.dict.dz", dictd_read},
+    {"history", "A Brief History of Debian and its founding papers", "debian-history",
+     "GPL and free documents", 0.03,
+     "*/docs/project-history.en.txt.gz */constitution.txt.gz */social-contract.txt.gz"
+     " */dedication-2.2.txt */dedication-5.0.txt */dedication-9.0.txt",
+     history_read},
+};
+enum { SOURCE_ROWS = sizeof SOURCES / sizeof *SOURCES };
+
+const Source *source_table(int *count) {
+    *count = SOURCE_ROWS;
+    return SOURCES;
+}
+
+const Source *source_find(const char *name) {
+    for (int i = 0; i < SOURCE_ROWS; i++) {
+        if (strcmp(SOURCES[i].name, name) == 0) return &SOURCES[i];
+    }
+    return NULL;
+}
+
+bool source_is_path(const char *name) {
+    return strchr(name, '/') != NULL || (source_find(name) == NULL && path_exists(name));
+}
+
+static Status source_require(const Source **source, const char *name) {
+    *source = source_find(name);
+    if (*source != NULL) return OK;
+    char known[256] = "";
+    for (int i = 0; i < SOURCE_ROWS; i++) {
+        size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, " %s", SOURCES[i].name);
+    }
+    char hint[384];
+    snprintf(hint, sizeof hint, "use one of%s, or the path of a file or directory", known);
+    FAIL(E_USAGE, hint, "data.sources: '%s' is neither a source nor a file", name);
+}
+
+// --- the unpacked directory and its mark ---
+
+static void source_dir(char dir[PATH_BYTES], const char *cache_dir, const char *name) {
+    char text[PATH_BYTES];
+    path_join(text, cache_dir, "text");
+    path_join(dir, text, name);
+}
+
+// What the mark of a complete directory says, from the files that are there.
+static Status mark_expect(char mark[MARK_BYTES], const char *dir, const Source *source) {
+    FileList files = {0};
+    Status st = filelist_read(&files, dir, NULL);
+    uint64_t total = 0;
+    for (size_t i = 0; i < files.count && st == OK; i++) {
+        char path[PATH_BYTES];
+        uint64_t bytes = 0;
+        path_join(path, dir, files.paths[i]);
+        st = file_size(path, &bytes);
+        total += bytes;
+    }
+    snprintf(mark, MARK_BYTES, "sterna source %d %s files %zu bytes %llu wanted %016llx\n",
+             UNPACK_VERSION, source->package, files.count, (unsigned long long)total,
+             (unsigned long long)hash64(source->wanted, strlen(source->wanted)));
+    filelist_free(&files);
+    return st;
+}
+
+static bool mark_holds(const char *dir, const Source *source) {
+    char expected[MARK_BYTES], path[PATH_BYTES], *found = NULL;
+    path_join(path, dir, MARK);
+    bool same = path_exists(path) && mark_expect(expected, dir, source) == OK &&
+                file_read(path, &found, NULL) == OK && strcmp(found, expected) == 0;
+    free(found);
+    err_clear();
+    return same;
+}
+
+static Status mark_write(const char *dir, const Source *source) {
+    char mark[MARK_BYTES], path[PATH_BYTES];
+    TRY(mark_expect(mark, dir, source));
+    path_join(path, dir, MARK);
+    return file_write(path, mark, strlen(mark));
+}
+
+// --- fetching ---
+
+// Several nodes may share the cache: the first one works, the others wait and find it done. A file
+// system without locks works too, but for wasted downloads.
+static int cache_lock(const char *packages_dir) {
+    char path[PATH_BYTES];
+    path_join(path, packages_dir, ".lock");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fd >= 0 && fcntl(fd, F_SETLKW, &whole) != 0 && errno == EINTR) continue;
+    return fd;
+}
+
+// Unpacks beside the final place and renames: the directory is never seen half full.
+static Status source_unpack(const Source *source, const char *deb, const char *dir) {
+    char fresh[PATH_BYTES];
+    int n = snprintf(fresh, sizeof fresh, "%s.new", dir);
+    if (n >= (int)sizeof fresh) FAIL(E_USAGE, "use a shorter path", "%s: path is too long", dir);
+    ArchiveCount count;
+    TRY(dir_remove(fresh));
+    TRY(dir_make(fresh));
+    TRY(deb_unpack(deb, fresh, source->wanted, &ARCHIVE_LIMITS, &count));
+    if (count.files == 0) {
+        FAIL(E_FORMAT, "report this: the package has changed", "%s: no text of source %s in it",
+             deb, source->name);
+    }
+    TRY(mark_write(fresh, source));
+    TRY(dir_remove(dir));
+    if (rename(fresh, dir) != 0) {
+        FAIL(E_IO, "check permissions and free space", "%s: %s", dir, strerror(errno));
+    }
+    return OK;
+}
+
+static Status source_make(const Source *source, const char *packages_dir, const char *dir) {
+    char deb[PATH_BYTES];
+    if (mark_holds(dir, source)) return OK;
+    TRY(package_fetch(deb, source->package, packages_dir));
+    return source_unpack(source, deb, dir);
+}
+
+Status source_fetch(const char *name, const char *cache_dir) {
+    const Source *source;
+    if (source_is_path(name)) return OK;
+    TRY(source_require(&source, name));
+    char packages[PATH_BYTES], dir[PATH_BYTES];
+    path_join(packages, cache_dir, "packages");
+    source_dir(dir, cache_dir, name);
+    if (mark_holds(dir, source)) return OK;
+    TRY(dir_make(packages));
+    int lock = cache_lock(packages);
+    Status st = source_make(source, packages, dir);
+    if (lock >= 0) close(lock);
+    return st;
+}
+
+// --- extracting ---
+
+Status source_extract(const char *name, const char *cache_dir, bool offline, int64_t limit_bytes,
+                      uint32_t source_number, DocList *docs) {
+    const Source *source;
+    if (source_is_path(name)) return local_read(docs, name, source_number, limit_bytes);
+    TRY(source_require(&source, name));
+    if (offline) return sample_read(docs, name, source_number, limit_bytes);
+    char dir[PATH_BYTES], mark[PATH_BYTES];
+    source_dir(dir, cache_dir, name);
+    path_join(mark, dir, MARK);
+    if (!path_exists(mark)) {
+        FAIL(E_IO, "fetch it first, or train with data.offline=true", "source %s is not in %s",
+             name, dir);
+    }
+    return source->read(docs, dir, source_number, limit_bytes);
+}
