@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "base/status.h"
 
 enum { ENTRIES = 40 };
 
@@ -48,7 +49,7 @@ double weighted_sum(const real *out, const real *weight, size_t count) {
 
 static real *numbers_new(size_t count) {
     real *x = malloc(count * sizeof(real));
-    if (x == NULL && count > 0) abort();
+    ASSERT(x != NULL || count == 0);
     return x;
 }
 
