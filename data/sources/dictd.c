@@ -98,13 +98,25 @@ static void put_references(TextBuf *out, Slice s) {
     }
 }
 
-// Definitions are indented below their headword; relative indentation stays.
+// FOLDOC sets off definitions from their headword by a blank line and this indentation, which says
+// nothing more.
+static bool body_indented(Slice entry) {
+    Slice line;
+    bool blank_seen = false;
+    while (line_next(&entry, &line)) {
+        if (!slice_blank(line) && blank_seen) return slice_indent(line) == ENTRY_INDENT;
+        blank_seen = blank_seen || slice_blank(line);
+    }
+    return false;
+}
+
 static void entry_text(TextBuf *out, Slice entry) {
+    size_t indent = body_indented(entry) ? ENTRY_INDENT : 0;
     TextBuf flat = {0};
     Slice line;
     while (line_next(&entry, &line)) {
-        size_t cut = slice_indent(line) < ENTRY_INDENT ? 0 : ENTRY_INDENT;
-        if (cut > 0 && line.at[0] == '\t') cut = 0;
+        size_t cut = 0;
+        while (cut < indent && cut < line.bytes && line.at[cut] == ' ') cut++;
         textbuf_add(&flat, line.at + cut, line.bytes - cut);
         textbuf_char(&flat, '\n');
     }
@@ -112,10 +124,15 @@ static void entry_text(TextBuf *out, Slice entry) {
     textbuf_free(&flat);
 }
 
+// The first line: the headword, or the headword, two blanks and the definition.
 static void entry_title(char *title, size_t capacity, Slice entry) {
     Slice line = {"", 0};
     while (line_next(&entry, &line) && slice_blank(line)) continue;
-    slice_copy(title, capacity, slice_trim(line), TITLE_BYTES);
+    line = slice_trim(line);
+    size_t n = 0;
+    while (n < line.bytes && !(n + 1 < line.bytes && line.at[n] == ' ' && line.at[n + 1] == ' '))
+        n++;
+    slice_copy(title, capacity, (Slice){line.at, n}, TITLE_BYTES);
 }
 
 static void entries_take(DocList *docs, const Entries *e, Slice text, uint32_t source,

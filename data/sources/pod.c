@@ -186,16 +186,12 @@ static bool command_is(Slice paragraph, const char *name, Slice *argument) {
     return true;
 }
 
+// A paragraph may end in index entries, which leave blanks, or hold nothing else.
 static void formatted(Pod *p, Slice text) {
     size_t before = p->out->bytes;
     format(p->out, slice_trim(text), 0);
-    bool empty = slice_blank((Slice){p->out->text + before, p->out->bytes - before});
-    if (empty && p->out->text != NULL) {  // it held index entries only
-        p->out->bytes = before;
-        p->out->text[before] = '\0';
-        return;
-    }
-    textbuf_puts(p->out, "\n\n");
+    while (p->out->bytes > before && is_space(p->out->text[p->out->bytes - 1])) p->out->bytes--;
+    if (p->out->bytes > before) textbuf_puts(p->out, "\n\n");
 }
 
 // Bullets and numbers stand before their text on one line; other items are lines of their own.

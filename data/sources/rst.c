@@ -235,7 +235,6 @@ static void put_signatures(Rst *r, const Directive *d, Slice argument, size_t en
         rst_inline(r->out, one);
         textbuf_char(r->out, '\n');
     }
-    textbuf_char(r->out, '\n');
 }
 
 // "Label: text" or "Label VERSION: text"; the text may stand on the head's line or below it.
@@ -360,7 +359,7 @@ static void block(Rst *r) {
         r->at++;
     } else if (next_rules && indent == 0) {
         rst_inline(r->out, text);
-        textbuf_puts(r->out, "\n\n");
+        textbuf_char(r->out, '\n');
         r->at += 2;
     } else {
         paragraph(r);

@@ -13,13 +13,20 @@ static bool is_space(char c) {
     return c == ' ' || c == '\n' || c == '\t';
 }
 
-// Markup starts after white space or one of these, and ends before white space or punctuation.
+// Markup starts after white space or one of these, and ends before white space or punctuation. What
+// is not ASCII counts as punctuation: there are dashes and quotes among it, and letters do not
+// touch markup.
+static bool is_ascii(char c) {
+    return (unsigned char)c < 0x80;
+}
+
 static bool may_start(Slice text, size_t at) {
-    return at == 0 || is_space(text.at[at - 1]) || strchr("'\"([{<-/:", text.at[at - 1]) != NULL;
+    return at == 0 || is_space(text.at[at - 1]) || !is_ascii(text.at[at - 1]) ||
+           strchr("'\"([{<-/:", text.at[at - 1]) != NULL;
 }
 
 static bool may_end(Slice text, size_t after) {
-    return after >= text.bytes || is_space(text.at[after]) ||
+    return after >= text.bytes || is_space(text.at[after]) || !is_ascii(text.at[after]) ||
            strchr("'\")]}>-/:.,;!?\\_", text.at[after]) != NULL;
 }
 

@@ -27,9 +27,14 @@ static Slice dedent(Slice line, size_t columns) {
     return body ? (Slice){line.at + n, line.bytes - n} : line;
 }
 
+// "Chapter 4. Title" at the left edge, also with a no-break space behind the word.
 static bool chapter_starts(Slice line, Slice *title) {
+    static const char *const WORDS[] = {"Chapter ", "Chapter\u00a0", "Appendix ", "Appendix\u00a0"};
     *title = slice_trim(line);
-    return slice_starts(line, "Chapter ") || slice_starts(line, "Appendix ");
+    for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
+        if (slice_starts(line, WORDS[i])) return true;
+    }
+    return false;
 }
 
 // Cuts `text`; records are numbered in its order. Without any heading the whole text is one
