@@ -82,7 +82,15 @@ static Status prep_reuse(Prep *p, bool *found) {
     }
     TRY(agree(st, p->mesh->world));
     comm_bcast(p->mesh->world, found, sizeof *found, 0);
-    if (*found) comm_bcast(p->mesh->world, &p->index.report, sizeof p->index.report, 0);
+    if (*found) {
+        comm_bcast(p->mesh->world, &p->index.report, sizeof p->index.report, 0);
+    } else {  // several ranks will write there
+        st = path_is_dir(p->tmp)
+                 ? OK
+                 : err_set(E_IO, "use a file system that all nodes share",
+                           "data.cache: %s, made by rank 0, is not visible here", p->tmp);
+        TRY(agree(st, p->mesh->world));
+    }
     if (*found && p->index.report.embedded_sample && !p->cfg->offline)
         log_info("corpus: made from the built-in sample, as the packages could not be reached; "
                  "remove %s to try again",
