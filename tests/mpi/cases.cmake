@@ -4,3 +4,24 @@ sterna_mpi_test(corpus_takes_a_tokenizer 2)
 sterna_mpi_test(corpus_holds_out_by_chance 1 3)
 sterna_mpi_test(corpus_failure_reaches_all_ranks 2 3)
 sterna_mpi_test(corpus_from_embedded_sample 2)
+# Cases that must take all ranks down with code 70.
+function(sterna_mpi_panic case)
+  foreach(k ${ARGN})
+    add_test(NAME mpi.${case}.n${k} COMMAND bash -c
+      "${MPIEXEC_EXECUTABLE} -n ${k} $<TARGET_FILE:mpi_case> ${case} </dev/null; test $? -eq 70")
+    sterna_test(mpi.${case}.n${k} 60)
+    set_tests_properties(mpi.${case}.n${k} PROPERTIES PROCESSORS ${k})
+  endforeach()
+endfunction()
+
+# parallel
+foreach(case agree_spreads_the_failing_ranks_message agree_prefers_the_worst_then_the_lowest mesh_places_ranks
+    mesh_refuses_what_does_not_fit sums_fold_in_rank_order integers_sum_and_max bytes_arrive_whatever_the_sizes
+    counters_grow_by_what_is_sent reducer_equals_naive_sum reducer_cuts_huge_rows reducer_takes_an_empty_set
+    reducer_runs_beside_other_collectives)
+  sterna_mpi_test(${case} 1 2 3 4)
+endforeach()
+sterna_mpi_panic(panic_when_weights_differ 2 3)
+if(STERNA_SANITIZE MATCHES address)  # collectives are compared in debug builds only
+  sterna_mpi_panic(panic_when_calls_differ 2 3)
+endif()
