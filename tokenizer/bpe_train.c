@@ -7,9 +7,10 @@
 // when used. A max-heap holds for each pair an entry that is at least its count, corrected when it
 // comes to the top. A merge touches the pair's occurrences and their neighbours only.
 //
-// Two different pairs may join to the same bytes: then both merges lead to one id. A pair that was
-// merged before can so appear anew; it is merged again, without a second entry in the list of
-// merges.
+// No two pairs join to the same bytes: how a run of whole symbols is split depends on its bytes
+// alone (a merge that crosses its border ends it, others act inside as if it stood alone), so once
+// a token exists its bytes are that token wherever they could be joined. Hence merges and new
+// tokens are one to one.
 #include "tokenizer/internal.h"
 
 #include <stdlib.h>
@@ -205,16 +206,13 @@ static int compare_u32(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The id of the joined token: a new one, or that of an equal token which exists. E_USAGE when it
-// spells a special.
-static Status joined_token(Trainer *t, int32_t left, int32_t right, int *result) {
+// Adds the joined token. E_USAGE when it spells a special.
+static Status add_joined(Trainer *t, int32_t left, int32_t right, int *result) {
     size_t a, b;
     const char *l = bpe_token(t->bpe, left, &a), *r = bpe_token(t->bpe, right, &b);
     t->token = memory__reserve(t->token, &t->token_capacity, (a + b) * 3, 1);
     memcpy(t->token, l, a);
     memcpy(t->token + a, r, b);
-    *result = bpe__find(t->bpe, t->token, a + b);
-    if (*result >= 0) return OK;
 
     char *spelled = t->token + a + b;
     size_t length = byte_level__spell(spelled, t->token, a + b);
@@ -232,9 +230,10 @@ static Status joined_token(Trainer *t, int32_t left, int32_t right, int *result)
 static Status merge_pair(Trainer *t, uint32_t row) {
     Pair *p = &t->pairs[row];
     int32_t left = p->left, right = p->right;
-    int result;
-    TRY(joined_token(t, left, right, &result));
-    bpe__add_merge(t->bpe, left, right, result);
+    int result = -1;
+    TRY(add_joined(t, left, right, &result));
+    bool added = bpe__add_merge(t->bpe, left, right, result);
+    ASSERT(added);
 
     // The list is taken out first: rows move when pairs appear. Only equal symbols can overlap, and
     // then the leftmost pair goes first.

@@ -49,9 +49,10 @@ static const char *take_escape(Scan *s) {
         return NULL;
     }
     if (c == 'p' || c == 'P') {
-        const char *name = s->in + s->at + 3;
-        size_t length = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_");
-        if (s->in[s->at + 2] != '{' || length == 0 || name[length] != '}') {
+        static const char NAME[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
+        bool braced = s->in[s->at + 2] == '{';
+        size_t length = braced ? strspn(s->in + s->at + 3, NAME) : 0;
+        if (length == 0 || s->in[s->at + 3 + length] != '}') {
             return "a property must be written \\p{Name}";
         }
         copy(s, 3 + length + 1);

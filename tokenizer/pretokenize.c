@@ -63,6 +63,10 @@ Status splitter_open(Splitter **out, const char *pattern) {
     return OK;
 }
 
+void splitter__limit(Splitter *s, uint32_t steps) {
+    pcre2_set_match_limit(s->context, steps);
+}
+
 void splitter_close(Splitter *s) {
     if (s == NULL) return;
     pcre2_jit_stack_free(s->stack);
@@ -77,13 +81,13 @@ void splitter_close(Splitter *s) {
 static void next_match(Splitter *s, const char *text, size_t bytes, size_t from, size_t *start,
                        size_t *end) {
     PCRE2_SPTR subject = (PCRE2_SPTR)text;
-    int rc = PCRE2_ERROR_INTERNAL;
+    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (s->jit) {
         rc = pcre2_jit_match(s->code, subject, bytes, from, PCRE2_NO_UTF_CHECK, s->match,
                              s->context);
     }
-    // Also when the compiled code ran out of stack: the interpreter's memory is the heap.
-    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
+    // Without compiled code, or when it ran out of stack: the interpreter's memory is the heap.
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
         rc = pcre2_match(s->code, subject, bytes, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match,
                          s->context);
     }

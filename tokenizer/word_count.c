@@ -103,7 +103,8 @@ static bool add_checked(WordCount *w, const char *piece, size_t bytes, int64_t t
 void wordcount_add(WordCount *w, const char *piece, size_t bytes, int64_t times) {
     if (bytes == 0 || times == 0) return;
     ASSERT(times > 0);
-    ASSERT(add_checked(w, piece, bytes, times));
+    bool added = add_checked(w, piece, bytes, times);
+    ASSERT(added);
 }
 
 static void add_piece(const char *piece, size_t bytes, void *user) {

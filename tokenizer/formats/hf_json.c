@@ -214,7 +214,7 @@ static Status check_specials_differ(const Reader *r) {
 }
 
 static char *scratch(Reader *r, size_t bytes) {
-    r->scratch = memory__reserve(r->scratch, &r->scratch_capacity, bytes, 1);
+    r->scratch = memory__reserve(r->scratch, &r->scratch_capacity, bytes + 1, 1);
     return r->scratch;
 }
 
