@@ -57,7 +57,7 @@ static void print_plan(Model *m, const RunConfig *cfg, int ranks) {
     double moments = 2.0 * stored / ranks, exchange = ranks > 1 ? stored : 0;
     double activations = (double)plan_activations(m, micro, t->seq);
     printf("%s\n", model_dim_summary(&m->cfg));
-    printf("parameters        %.2fM\n", parameters / 1e6);
+    printf("parameters        %.*fM\n", parameters < 1e9 ? 2 : 1, parameters / 1e6);
     printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n",
            model_flops_per_token(m));
     printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch on %d rank%s\n",
@@ -83,7 +83,7 @@ static Status read_ranks(int *ranks) {
 }
 
 static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
-    int ranks;
+    int ranks = 1;
     TRY(read_ranks(&ranks));
     if (a->word_count > 0) TRY(config_read_file(c, a->words[0]));
     if (preset_text != NULL) {
