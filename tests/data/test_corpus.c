@@ -92,13 +92,17 @@ Test(corpus, missing_files_are_named) {
 }
 
 Test(corpus, a_valid_shard_in_the_place_of_another_is_refused) {
-    char dir[PATH_BYTES], from[PATH_BYTES], to[PATH_BYTES];
-    made_corpus(dir, SOURCES, COUNT);
-    file_of(from, dir, "002-00000.tns");
-    file_of(to, dir, "000-00000.tns");
-    cr_assert_eq(rename(from, to), 0);
-    check_refused(dir, E_FORMAT, "000-00000.tns");
-    cr_assert_eq(dir_remove(dir), OK);
+    const MadeSource twins[] = {{"one", {5, 9, 7}, 2}, {"twin", {5, 9, 7}, 2}, {"two", {3, 4}, 2}};
+    const char *others[] = {"002-00000.tns", "001-00000.tns"};  // of another size, of the same
+    for (size_t i = 0; i < 2; i++) {
+        char dir[PATH_BYTES], from[PATH_BYTES], to[PATH_BYTES];
+        made_corpus(dir, twins, COUNT);
+        file_of(from, dir, others[i]);
+        file_of(to, dir, "000-00000.tns");
+        cr_assert_eq(rename(from, to), 0);
+        check_refused(dir, E_FORMAT, "000-00000.tns");
+        cr_assert_eq(dir_remove(dir), OK);
+    }
 }
 
 Test(corpus, changed_texts_beside_the_shards_are_refused) {

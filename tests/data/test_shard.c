@@ -170,7 +170,8 @@ static void forge(const Sample *a, size_t offset, const void *value, size_t size
 }
 
 Test(shard, forged_contents_with_right_checksums_are_refused) {
-    const uint64_t huge = 1ULL << 62, past = TOKENS + 1, zero = 0, early = TOKENS - 1, forty = 40;
+    const uint64_t huge = 1ULL << 62, past = TOKENS + 1, zero = 0, early = TOKENS - 1, forty = 40,
+                   one = 1;
     const uint64_t wraps = UINT64_MAX - 7;
     const uint32_t version = 2, narrow = 70000, big = 0x80000000, outside = 1000;
     const size_t ends = 512 + 192;  // 77 tokens of 2 bytes, rounded up to 64
@@ -192,6 +193,7 @@ Test(shard, forged_contents_with_right_checksums_are_refused) {
         {80 + 16, &huge, 8, "section"},
         {ends, &zero, 8, "document 0"},
         {ends, &past, 8, "document 0"},
+        {ends + 8, &one, 8, "document 1"},
         {ends + 8, &forty, 8, "document 1"},
         {ends + 8, &huge, 8, "document 1"},
         {ends + 16, &early, 8, "document 2"},
