@@ -4,9 +4,10 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64 };  // a cache line, and a vector of AVX-512
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
+// The smallest multiple of `unit` that is not below n.
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
 }
@@ -34,6 +35,7 @@ void arena_close(Arena *a) {
     *a = (Arena){0};
 }
 
+// A measuring arena and a real one take the same path, so they cannot disagree about sizes.
 void *arena_take(Arena *a, size_t bytes) {
     size_t at = a->used;
     ASSERT(bytes <= SIZE_MAX - ALIGN - at);

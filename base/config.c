@@ -13,6 +13,7 @@
 enum { HINT_BYTES = 512, WHERE_BYTES = PATH_BYTES + 16 };
 static const char COMMAND_LINE[] = "command line";
 
+// Slots are kept sorted by key: for look-ups, and so that whatever is written is canonical.
 static int slot_compare(const void *a, const void *b) {
     return strcmp(((const Slot *)a)->field->key, ((const Slot *)b)->field->key);
 }
@@ -82,6 +83,8 @@ static const char *nearest_key(const Config *c, const char *key) {
     int best = INT_MAX;
     for (int i = 0; i < c->count; i++) {
         const char *known = c->slots[i].field->key;
+        // 2 points an edit of the whole key; or 3 for the wrong section and 2 an edit of the name
+        // in it.
         int whole = text_distance(key, known);
         int last = 2 * text_distance(last_part(key), last_part(known)) + 3;
         int score = (last < 2 * whole ? last : 2 * whole) * 256 + whole;  // whole breaks ties
@@ -117,6 +120,7 @@ static Status slot_set(Slot *s, const char *text, const char *origin) {
     return OK;
 }
 
+// The key stands there, the value does not.
 static Status no_value(const Slot *s, const char *where) {
     char hint[HINT_BYTES];
     bool text = s->field->type == CFG_TEXT;
@@ -126,20 +130,22 @@ static Status no_value(const Slot *s, const char *where) {
     FAIL(E_USAGE, hint, "%s: %s has no value", where, s->field->key);
 }
 
-// One file being read.
-typedef struct Reading {
+typedef struct Reading {  // what visit_entry needs besides the entry
     Config *config;
     const char *path;
     int keys;
 } Reading;
 
+// Everything that can be wrong with one line of a file is found here or below slot_set.
 static Status visit_entry(const YamlEntry *entry, void *user) {
     Reading *r = user;
     Config *c = r->config;
     char where[WHERE_BYTES];
+    // "file:line" opens every message, and stays as the origin of an accepted value.
     snprintf(where, sizeof where, "%s:%d", r->path, entry->line);
     Slot *s = slot_find(c, entry->key);
     if (s == NULL) return unknown_key(c, entry->key, where);
+    // Duplicates count within this file only: an earlier file may be overridden.
     if (s->read == c->reads) {
         FAIL(E_USAGE, "remove one of the two", "%s: %s is already set in line %d", where,
              entry->key, s->line);
@@ -163,6 +169,7 @@ Status config_read_file(Config *c, const char *path) {
     Reading r = {.config = c, .path = path};
     Status st = yaml_each(text, bytes, path, visit_entry, &r);
     free(text);
+    // An empty file is more likely a failed copy than the wish for defaults.
     if (st == OK && r.keys == 0) {
         FAIL(E_USAGE, "write at least one `key: value`, or check that this is the right file",
              "%s: sets no key", path);
@@ -185,6 +192,7 @@ Status config_set(Config *c, const char *key_value, const char *origin) {
     if (by_hand && s->origin != NULL && strcmp(s->origin, COMMAND_LINE) == 0) {
         FAIL(E_USAGE, "remove one of the two", "%s: %s is set twice", origin, key);
     }
+    // The shell removes quotes, so an empty text has to be asked for by name: key='""'.
     const char *value = equals + 1;
     if (value[0] == '\0') return no_value(s, origin);
     if (s->field->type == CFG_TEXT && strcmp(value, "\"\"") == 0) value = "";

@@ -35,6 +35,9 @@ typedef struct Config Config;  // opaque: sections plus the origin of every valu
 // Sections are borrowed and must outlive the Config; targets are filled with defaults.
 Config *config_new(const Section *sections, int count);
 void config_free(Config *c);
+// Integers: 4096, 4_096, 4K (1024s: K M G T), 1e6 or 1.5e6. Numbers: what strtod reads, finite. Bools: true,
+// false, yes, no, on, off. Texts: UTF-8; a YAML list [a, b] is the text "a,b". A key may be set once in a file
+// and once on the command line; later sources win. An empty text is written "" and a missing value is an error.
 // Nested maps are joined with dots. Unknown key: E_USAGE naming file, line and the nearest key.
 Status config_read_file(Config *c, const char *path) CHECKED;
 Status config_set(Config *c, const char *key_value, const char *origin) CHECKED;  // "optim.lr=1e-3"

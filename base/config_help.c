@@ -6,10 +6,13 @@
 // Columns of the terminal's table grow with their content up to these widths.
 enum { KEY_WIDTH = 32, DEFAULT_WIDTH = 14, RANGE_WIDTH = 30 };
 
+// The default as it would be typed.
 static const char *default_of(const Field *f) {
     return f->initial[0] == '\0' && f->type == CFG_TEXT ? "\"\"" : f->initial;
 }
 
+// The width of a column that also holds `text`. A text beyond `most` overflows its line instead of
+// widening all the others.
 static int wider(int width, const char *text, int most) {
     int n = (int)strlen(text);
     return n > width ? (n < most ? n : most) : width;
@@ -23,6 +26,7 @@ typedef struct Rows {
     bool first;  // of its group
 } Rows;
 
+// Length of the group's name at the start of a key.
 static size_t group_bytes(const char *key) {
     return strcspn(key, ".");
 }
@@ -39,6 +43,7 @@ static bool rows_next(Rows *r, const Section *sections, int count) {
     return true;
 }
 
+// Two passes: the first only measures the columns.
 static void help_text(const Section *sections, int count, FILE *out) {
     int key = 3, initial = 7, range = 5;  // the words of the heading
     char buffer[VALUE_BYTES];
@@ -70,6 +75,7 @@ static void markdown_cell(FILE *out, const char *text, const char *quote) {
     fprintf(out, "%s |", quote);
 }
 
+// One table a group, each under a heading of its own, so that the reference has anchors.
 static void help_markdown(const Section *sections, int count, FILE *out) {
     static const char *const TYPES[] = {"bool", "integer", "integer", "number", "text"};
     for (Rows r = {.i = -1}; rows_next(&r, sections, count);) {
@@ -107,6 +113,7 @@ static void man_text(FILE *out, const char *text) {
     }
 }
 
+// One tagged paragraph an option; .SS is a sub-heading of the page's OPTIONS section.
 static void help_man(const Section *sections, int count, FILE *out) {
     for (Rows r = {.i = -1}; rows_next(&r, sections, count);) {
         const Field *f = r.field;

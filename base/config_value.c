@@ -33,6 +33,7 @@ static IntegerResult read_digits(uint64_t *v, int *count, const char **s) {
     return FINE;
 }
 
+// *v times a power of ten. Inexact division means the text was no integer: 1e-1.
 static IntegerResult scale_by_ten(uint64_t *v, int power) {
     for (; power < 0; power++) {
         if (*v % 10 != 0) return NO_INTEGER;
@@ -70,6 +71,7 @@ static IntegerResult read_scale(uint64_t *v, const char *s) {
     return scale_by_ten(v, (minus ? -(int)exponent : (int)exponent) - fraction);
 }
 
+// The whole text. Works on the magnitude, whose range is one larger below zero than above.
 static IntegerResult read_integer(int64_t *out, const char *s) {
     bool minus = *s == '-';
     if (*s == '-' || *s == '+') s++;
@@ -86,6 +88,7 @@ static IntegerResult read_integer(int64_t *out, const char *s) {
 
 // Parsing
 
+// The message shows the value as it was typed; the hint shows what would have been right.
 static Status out_of_range(const Field *f, const char *text, const char *where) {
     char range[VALUE_BYTES], hint[HINT_BYTES];
     config__range(range, f);
@@ -93,6 +96,7 @@ static Status out_of_range(const Field *f, const char *text, const char *where) 
     FAIL(E_USAGE, hint, "%s: %s: %.80s is out of range", where, f->key, text);
 }
 
+// Int and int64_t share the way of writing and differ in what fits.
 static Status parse_integer(void *target, const Field *f, const char *text, const char *where) {
     int64_t v = 0;
     IntegerResult got = read_integer(&v, text);
@@ -102,6 +106,7 @@ static Status parse_integer(void *target, const Field *f, const char *text, cons
         snprintf(hint, sizeof hint, "write a whole number, %s, as 4096, 4_096, 4K or 1e6", range);
         FAIL(E_USAGE, hint, "%s: %s: \"%.80s\" is not an integer", where, f->key, text);
     }
+    // (double)INT64_MAX rounds up to 2^63, so the comparison cannot refuse the largest values.
     bool fits = got == FINE && (double)v >= f->min && (double)v <= f->max;
     if (f->type == CFG_INT && (v < INT_MIN || v > INT_MAX)) fits = false;
     if (!fits) return out_of_range(f, text, where);
@@ -113,6 +118,7 @@ static Status parse_integer(void *target, const Field *f, const char *text, cons
     return OK;
 }
 
+// strtod is wider than we want: it skips leading blanks and knows inf and nan.
 static Status parse_number(double *target, const Field *f, const char *text, const char *where) {
     char *end;
     errno = 0;
@@ -215,6 +221,7 @@ static bool is_bare_word(const char *text) {
     return true;
 }
 
+// Double quotes are the one YAML style that can write every text: all else is escaped.
 void config__quote(char out[VALUE_BYTES], const char *text) {
     size_t n = strlen(text), put = 0;
     if (is_bare_word(text)) {
@@ -226,6 +233,8 @@ void config__quote(char out[VALUE_BYTES], const char *text) {
         uint32_t code;
         int used = utf8_decode(&code, text + at, n - at);
         ASSERT(put + 8 <= VALUE_BYTES);
+        // A byte that is no UTF-8 cannot come in through config__parse; escaped, it cannot break
+        // the file.
         if (used == 0 || (used == 1 && !code_is_printable(code))) {
             put += (size_t)snprintf(out + put, 5, "\\x%02x", (unsigned char)text[at]);
             used = 1;

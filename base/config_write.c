@@ -40,6 +40,7 @@ static void write_key(FILE *out, const char *key, const char *previous) {
     fprintf(out, "%*s%s: ", depth * INDENT, "", part);
 }
 
+// Built in memory first: the file is then replaced as a whole, or not at all.
 Status config_write(const Config *c, const char *path) {
     char *text = NULL;
     size_t bytes = 0;
@@ -62,6 +63,7 @@ Status config_write(const Config *c, const char *path) {
     return st;
 }
 
+// Flat and sorted: two configurations are equal exactly when their dumps are equal bytes.
 char *config_dump(const Config *c) {
     char *text = NULL;
     size_t bytes = 0;
@@ -95,6 +97,7 @@ static bool line_at(Line *l, const char *p) {
     return true;
 }
 
+// The order of strcmp on keys that end without a NUL.
 static int key_compare(const Line *a, const Line *b) {
     int common = a->key_bytes < b->key_bytes ? a->key_bytes : b->key_bytes;
     int order = strncmp(a->key, b->key, (size_t)common);
@@ -114,6 +117,7 @@ static void write_change(char *out, size_t capacity, size_t *used, const Line *a
     }
 }
 
+// A merge of two sorted lists. Unsorted dumps give more lines than needed, but it always ends.
 int config_diff(const char *dump_a, const char *dump_b, char *out, size_t capacity) {
     int changes = 0;
     size_t used = 0;

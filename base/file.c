@@ -55,8 +55,8 @@ static const char *hint_of(int error) {
 
 // Every failed system call on a path ends here: "cannot <verb> <path>: <reason>".
 static Status fail(const char *verb, const char *path, int error) {
-    return err_set(error == ENOMEM ? E_NOMEM : E_IO, hint_of(error), "cannot %s %s: %s", verb, path,
-                   strerror(error));
+    return err_set(error == ENOMEM ? E_NOMEM : E_IO, hint_of(error), "cannot %s %.1024s: %s", verb,
+                   path, strerror(error));
 }
 
 // Paths
@@ -80,6 +80,7 @@ bool path_is_dir(const char *path) {
 
 // Directories
 
+// One mkdir; a directory that is already there is what was wanted.
 static Status make_one(const char *path) {
     if (mkdir(path, 0777) == 0) return OK;
     int error = errno;
@@ -147,6 +148,7 @@ Status dir_remove(const char *path) {
     return remove_at(AT_FDCWD, path, path);
 }
 
+// scandir's filter and order: bytes, not the locale's rules, so that all machines see one order.
 static int is_entry(const struct dirent *e) {
     return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
 }
@@ -155,6 +157,7 @@ static int by_bytes(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+// The names are read before the first visit: the visitor may add and remove files.
 Status dir_each(const char *path, Status (*visit)(const char *name, void *user), void *user) {
     struct dirent **entries = NULL;
     int count = scandir(path, &entries, is_entry, by_bytes);
@@ -186,6 +189,7 @@ static Status read_all(char **text, size_t *bytes, int fd, size_t expected, cons
             buffer = larger;
             capacity *= 2;
         }
+        // One byte is kept for the NUL.
         size_t room = capacity - used - 1;
         ssize_t got = read(fd, buffer + used, room < WRITE_MOST ? room : WRITE_MOST);
         if (got == 0) break;
@@ -203,6 +207,7 @@ static Status read_all(char **text, size_t *bytes, int fd, size_t expected, cons
     return OK;
 }
 
+// The size of a regular file is a good guess, not a promise: it may grow, and /proc files say 0.
 Status file_read(const char *path, char **text, size_t *bytes) {
     *text = NULL;
     if (bytes != NULL) *bytes = 0;
@@ -251,6 +256,7 @@ void file_unmap(Mapping *m) {
 
 // Writing
 
+// write may take less than it was given, as at a signal: go on from there.
 Status write_all(int fd, const void *data, size_t bytes, const char *path) {
     const char *from = data;
     while (bytes > 0) {
@@ -297,6 +303,7 @@ Status file_write(const char *path, const void *data, size_t bytes) {
     return dir_sync(dir);
 }
 
+// No fsync: logs are appended often, and a lost last line harms nobody.
 Status file_append(const char *path, const void *data, size_t bytes) {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) return fail("open", path, errno);

@@ -41,6 +41,7 @@ Status json_open(Json **root, const char *text, size_t bytes, const char *name) 
          error.column, error.text);
 }
 
+// Errors inside the file carry its path, as those of opening it do.
 Status json_open_file(Json **root, const char *path) {
     char *text;
     size_t bytes;
@@ -55,6 +56,7 @@ void json_close(Json *root) {
     json_decref(root);
 }
 
+// jansson's getters take NULL and other types for granted, and return NULL or 0 for them.
 Json *json_get(const Json *object, const char *key) {
     return json_object_get(object, key);
 }
@@ -130,6 +132,7 @@ Status json_each(const Json *object,
 
 // Writing
 
+// Appends bytes; the capacity doubles, so that n bytes cost O(n) in all.
 static void put(JsonOut *w, const char *text, size_t bytes) {
     if (w->capacity - w->bytes <= bytes) {  // one byte is kept for the NUL
         size_t capacity = w->capacity < 256 ? 256 : w->capacity;
@@ -150,6 +153,7 @@ static void put_char(JsonOut *w, char c) {
     put(w, &c, 1);
 }
 
+// A new line at the current depth, when lines are wanted.
 static void put_line(JsonOut *w) {
     if (w->indent == 0) return;
     put_char(w, '\n');
@@ -214,6 +218,7 @@ static void begin(JsonOut *w, const char *key) {
     put(w, ": ", w->indent > 0 ? 2 : 1);
 }
 
+// An object or array begins; `first` is about the level just opened.
 static void open_with(JsonOut *w, const char *key, char bracket) {
     begin(w, key);
     put_char(w, bracket);

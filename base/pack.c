@@ -20,6 +20,7 @@ struct PackOut {
     msgpack_packer packer;
 };
 
+// The writer keeps no count of members: the caller owes as many values as it announced.
 PackOut *packout_new(void) {
     PackOut *w = calloc(1, sizeof *w);
     ASSERT(w != NULL);
@@ -84,6 +85,7 @@ typedef struct Head {
     uint64_t members;
 } Head;
 
+// Lengths are unsigned, most significant byte first; 0 bytes are 0.
 static uint64_t big_endian(const unsigned char *p, int bytes) {
     uint64_t v = 0;
     for (int i = 0; i < bytes; i++) v = v << 8 | p[i];
@@ -158,6 +160,8 @@ struct Pack {
     char *data;  // texts and byte strings of the values point into it
 };
 
+// msgpack-c sees only text that scan has passed; its own errors are then want of memory, or a
+// difference between the two readings of the format, which is reported like any damage.
 Status pack_open(Pack **out, const char *data, size_t bytes, const char *name) {
     const char *hint = "the file is damaged: restore it, or write it again";
     *out = NULL;
@@ -206,10 +210,12 @@ const PackValue *pack_root(const Pack *p) {
     return &p->result.data;
 }
 
+// NULL is of no type: so a chain of lookups may go on after a miss.
 static bool is(const PackValue *v, msgpack_object_type type) {
     return v != NULL && v->type == type;
 }
 
+// Linear: maps here have tens of keys. The first of equal keys counts.
 const PackValue *pack_get(const PackValue *map, const char *key) {
     if (!is(map, MSGPACK_OBJECT_MAP)) return NULL;
     size_t bytes = strlen(key);

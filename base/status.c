@@ -8,6 +8,7 @@
 
 enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };
 
+// Fixed arrays: an error about memory must not need memory.
 static _Thread_local char message[MESSAGE_BYTES], hint[HINT_BYTES];
 
 static const struct {
@@ -51,6 +52,7 @@ Status err_set(Status st, const char *what_to_do, const char *fmt, ...) {
     return st;
 }
 
+// The innermost message is the most precise one, so context is cut last: it goes in front.
 Status err_context(Status st, const char *fmt, ...) {
     char text[MESSAGE_BYTES];
     va_list ap;
@@ -77,6 +79,7 @@ void err_clear(void) {
     hint[0] = '\0';
 }
 
+// _Exit, not exit: after a bug, handlers of libraries can only do harm.
 static void panic_exit(int code) {
     _Exit(code);
 }

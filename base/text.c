@@ -31,6 +31,7 @@ int utf8_decode(uint32_t *code, const char *s, size_t bytes) {
     return length;
 }
 
+// 2028 and 2029 are line breaks to YAML and JavaScript, FEFF is the byte order mark.
 bool code_is_printable(uint32_t c) {
     if (c < 0x20 || (c >= 0x7F && c <= 0x9F)) return false;
     return c != 0x2028 && c != 0x2029 && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF;
@@ -46,6 +47,7 @@ int double_to_text(char out[DOUBLE_TEXT_BYTES], double v) {
     return n;
 }
 
+// Wagner and Fischer's table, one row at a time.
 int text_distance(const char *a, const char *b) {
     size_t na = strnlen(a, DISTANCE_BYTES), nb = strnlen(b, DISTANCE_BYTES);
     int row[DISTANCE_BYTES + 1];  // distances of a[0..i) to every prefix of b

@@ -25,6 +25,7 @@ static int line_of(const yaml_event_t *e) {
     return (int)e->start_mark.line + 1;
 }
 
+// What libyaml says about text that is no YAML, and where.
 static Status parser_failed(const Reader *r) {
     const yaml_parser_t *p = &r->parser;
     if (p->error == YAML_MEMORY_ERROR) {
@@ -85,10 +86,12 @@ static const char *text_of(const yaml_event_t *e) {
     return (const char *)e->data.scalar.value;
 }
 
+// Escapes may smuggle a NUL into a text; C would silently cut there.
 static bool has_nul(const yaml_event_t *e) {
     return strlen(text_of(e)) != e->data.scalar.length;
 }
 
+// YAML's ways to write nothing. In quotes they are texts like any other.
 static bool is_none(const yaml_event_t *e) {
     static const char *const NONE[] = {"", "~", "null", "Null", "NULL"};
     if (e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return false;
@@ -132,6 +135,7 @@ static Status push_item(const Reader *r, const yaml_event_t *e, char list[LIST_B
     return OK;
 }
 
+// The list whose start was just read, as one text.
 static Status read_list(Reader *r) {
     char list[LIST_BYTES] = "";
     size_t used = 0;
@@ -159,6 +163,7 @@ static Status read_scalar(Reader *r, const yaml_event_t *e) {
 
 static Status read_map(Reader *r, int depth);
 
+// The value of the key just pushed.
 static Status read_value(Reader *r, int depth) {
     yaml_event_t e;
     TRY(next(r, &e));
@@ -211,6 +216,7 @@ static Status read_document(Reader *r) {
     return OK;
 }
 
+// STREAM-START, at most one document, STREAM-END. An empty stream has no document at all.
 static Status read_stream(Reader *r) {
     for (int documents = 0;;) {
         yaml_event_t e;

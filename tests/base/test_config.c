@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rng.h"
 #include "config_setup.h"
 
 // Reads a text that must be refused with E_USAGE, this part of the message and of the hint.
@@ -318,6 +319,35 @@ Test(config, hostile_yaml_is_refused_quickly) {
     memset(big, '#', 2 << 20);
     refuse(&s, big, "2097152 bytes", "right file");
     free(big);
+    setup_close(&s);
+}
+
+// Any damage ends in OK or in a message with a hint; the sanitizers watch the rest.
+Test(config, flipped_bytes_do_no_harm) {
+    static const char GOOD[] =
+        "model:\n  width: 1_024\n  pattern: [L, \"N\"]\noptim: {lr: 1e-3, adam: "
+        "{eps: 1.0e-9}}\noptim.tokens: 2M\nnote: 'a b'  # comment\n";
+    static const char BYTES[] = "{}[]:,&*!|>-#'\"\\\n \t%@0eK._";
+    Setup s;
+    setup_open(&s);
+    for (uint64_t i = 0; i < 1500; i++) {
+        char text[sizeof GOOD];
+        memcpy(text, GOOD, sizeof GOOD);
+        for (uint64_t k = 0; k <= i % 3; k++) {
+            uint64_t r = rng_u64(9, STREAM_TEST, 4 * i + k);
+            text[r % (sizeof GOOD - 1)] = BYTES[(r >> 32) % (sizeof BYTES - 1)];
+        }
+        err_clear();
+        FILE *f = fopen(s.path, "w");  // no fsync 1500 times
+        cr_assert_not_null(f);
+        fputs(text, f);
+        fclose(f);
+        Status st = config_read_file(s.config, s.path);
+        cr_assert(st == OK || (st == E_USAGE && err_hint()[0] != '\0'), "%s: %s", text,
+                  err_message());
+        cr_assert(s.model.width >= 1 && s.model.width <= 65536 && s.optim.lr >= 0 &&
+                  s.optim.lr <= 10);
+    }
     setup_close(&s);
 }
 
