@@ -163,6 +163,7 @@ static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
         r->held_out_docs = counts[2][k];
         r->duplicates = counts[3][k];
         docs += r->docs;
+        if (p->offline && r->docs + r->held_out_docs == 0) continue;  // few have a built-in sample
         log_info("corpus: %s: %lld documents, %.2f MB, %lld duplicates, %lld held out", r->name,
                  (long long)r->docs, (double)r->bytes / 1e6, (long long)r->duplicates,
                  (long long)r->held_out_docs);

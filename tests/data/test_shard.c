@@ -197,7 +197,7 @@ Test(shard, forged_contents_with_right_checksums_are_refused) {
         {ends + 8, &forty, 8, "document 1"},
         {ends + 8, &huge, 8, "document 1"},
         {ends + 16, &early, 8, "document 2"},
-        {512 + 8, &outside, 2, "token 4 is outside"},
+        {512 + 8, &outside, 2, "token 1000 is outside"},
     };
     Sample a;
     sample_write(&a, 1000);
