@@ -196,7 +196,7 @@ static void state_decay(real *state, size_t count, double rate, const Block *b) 
     }
 }
 
-// One token: the recurrent form, one pass over the state.
+// One token: the recurrent form, without products too small for BLAS.
 static void forward_token(const Task *t, const Block *b, real *restrict out, real *restrict state) {
     const LightningDims *d = t->d;
     size_t E = (size_t)d->E;
