@@ -7,8 +7,8 @@
 
 typedef enum { GEMM_N = 0, GEMM_T = 1 } GemmOp;
 
-// C(M,N) = alpha * op(A)(M,K) * op(B)(K,N) + beta * C. Serial inside an OpenMP region, threaded outside.
-// M, N or K may be 0 (K = 0: C = beta * C).
+// C(M,N) = alpha * op(A)(M,K) * op(B)(K,N) + beta * C. Serial inside an OpenMP region, threaded
+// outside. M, N or K may be 0 (K = 0: C = beta * C).
 void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A, int lda,
           const real *B, int ldb, real beta, real *C, int ldc);
 
@@ -22,4 +22,5 @@ void linear_backward(real *dinp, int ld_dinp, real *dweight, const real *dout, i
 
 // Floating-point operations of every product so far on this rank (2 per multiply-add).
 double gemm_flops(void);
-const char *gemm_library(void);  // library, its build options and the kernel family chosen for this processor
+const char *
+gemm_library(void);  // library, its build options and the kernel family chosen for this processor
