@@ -20,9 +20,10 @@ void embed_forward(real *restrict out, const real *restrict table, const int32_t
 
 void embed_backward(real *restrict dtable, const real *restrict dout,
                     const int32_t *restrict tokens, real scale, int pad, int N, int C) {
+    int width = tile_width(C);
 #pragma omp parallel for schedule(static) if (worth_threads(N, C))
-    for (int from = 0; from < C; from += CHANNEL_TILE) {
-        int to = tile_end(from, C);
+    for (int from = 0; from < C; from += width) {
+        int to = tile_end(from, width, C);
         for (int t = 0; t < N; t++) {
             if (tokens[t] == pad) continue;
             ASSERT(tokens[t] >= 0);

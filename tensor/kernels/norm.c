@@ -72,9 +72,10 @@ static double row_dot_gained(const real *x, const real *d, const real *gain, int
 static void rmsnorm_backward_gain(real *restrict dgain, const real *restrict dout,
                                   const real *restrict inp, const real *restrict rho, int N,
                                   int C) {
+    int tile = tile_width(C);
 #pragma omp parallel for schedule(static) if (worth_threads(N, C))
-    for (int from = 0; from < C; from += CHANNEL_TILE) {
-        int width = tile_end(from, C) - from;
+    for (int from = 0; from < C; from += tile) {
+        int width = tile_end(from, tile, C) - from;
         double sum[CHANNEL_TILE] = {0};
         for (int t = 0; t < N; t++) {
             const real *x = inp + (size_t)t * (size_t)C + from;

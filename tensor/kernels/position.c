@@ -42,31 +42,50 @@ void lrpe_forward(real *restrict out, const real *restrict inp, int ld_inp,
     }
 }
 
-// dtheta_c = sum_t n_t z_tc (d2_tc cos - d1_tc sin), d1 and d2 the halves of dout. The terms grow
-// with the position and cancel: their sum is kept in double, and far positions would only add
-// noise, so they are left out. Threads own pieces of heads and add up tokens in order.
+// One token's part of dtheta for the first `width` channels of some heads: sum_c += n_t z_tc (d2_tc
+// cos - d1_tc sin), d1 and d2 the halves of dout.
+static void lrpe_theta_token(double *restrict sum, const real *restrict dout,
+                             const real *restrict z, const real *restrict cosine,
+                             const real *restrict sine, double at, int heads, int width, int D) {
+    for (int h = 0; h < heads; h++) {
+        const real *d1 = dout + 2 * (size_t)h * (size_t)D, *d2 = d1 + D;
+        size_t head = (size_t)h * (size_t)D;
+#pragma omp simd
+        for (int c = 0; c < width; c++) {
+            real turned = d2[c] * cosine[head + c] - d1[c] * sine[head + c];
+            sum[h * width + c] += at * (double)(z[head + c] * turned);
+        }
+    }
+}
+
+// Adds up dtheta. Its terms grow with the position and cancel: the sum is kept in double, and far
+// positions, which would only add noise, are left out. Threads own groups of heads and take tokens
+// in order; heads wider than a tile are cut.
 static void lrpe_backward_theta(real *restrict dtheta, const real *restrict dout,
                                 const real *restrict inp, int ld_inp, const real *restrict cosine,
                                 const real *restrict sine, const int64_t *restrict pos, int N,
                                 int H, int D) {
     size_t C = (size_t)H * (size_t)D;
-    int tiles = (D + CHANNEL_TILE - 1) / CHANNEL_TILE;
+    for (int from = 0; from < D; from += CHANNEL_TILE) {
+        int width = tile_end(from, CHANNEL_TILE, D) - from;
+        int group = (tile_width(H * width) + width - 1) / width;  // heads
+        if (group * width > CHANNEL_TILE) group = CHANNEL_TILE / width;
 #pragma omp parallel for schedule(static) if (worth_threads(N, H * D))
-    for (int i = 0; i < H * tiles; i++) {
-        int from = i % tiles * CHANNEL_TILE, width = tile_end(from, D) - from;
-        size_t column = (size_t)(i / tiles) * (size_t)D + (size_t)from;
-        double sum[CHANNEL_TILE] = {0};
-        for (int t = 0; t < N; t++) {
-            if (pos[t] >= LRPE_FROZEN_POS) continue;
-            const real *z = inp + (size_t)t * (size_t)ld_inp + column;
-            const real *co = cosine + (size_t)t * C + column, *si = sine + (size_t)t * C + column;
-            const real *d1 = dout + 2 * ((size_t)t * C + column) - from, *d2 = d1 + D;
-            double at = (double)pos[t];
-#pragma omp simd
-            for (int c = 0; c < width; c++)
-                sum[c] += at * (double)(z[c] * (d2[c] * co[c] - d1[c] * si[c]));
+        for (int first = 0; first < H; first += group) {
+            int heads = tile_end(first, group, H) - first;
+            size_t column = (size_t)first * (size_t)D + (size_t)from;
+            double sum[CHANNEL_TILE] = {0};
+            for (int t = 0; t < N; t++) {
+                if (pos[t] >= LRPE_FROZEN_POS) continue;
+                size_t at = (size_t)t * C + column;
+                lrpe_theta_token(sum, dout + 2 * at - from,
+                                 inp + (size_t)t * (size_t)ld_inp + column, cosine + at, sine + at,
+                                 (double)pos[t], heads, width, D);
+            }
+            for (int i = 0; i < heads * width; i++)
+                dtheta[column + (size_t)(i / width) * (size_t)D + (size_t)(i % width)] +=
+                    (real)sum[i];
         }
-        for (int c = 0; c < width; c++) dtheta[column + (size_t)c] += (real)sum[c];
     }
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <math.h>
+#include <omp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,17 +21,25 @@
 enum { PARALLEL_MIN = 1 << 15 };
 // Lanes of a sum: one AVX-512 register of floats; narrower processors use several registers.
 enum { LANES = 16 };
-// Channels a thread takes at a time where a sum runs over tokens: whole cache lines, few partial
-// sums.
-enum { CHANNEL_TILE = 64 };
+// The most channels a thread takes at a time where a sum runs over tokens: bounds its partial sums.
+enum { CHANNEL_TILE = 512 };
 
 static inline bool worth_threads(int rows, int cols) {
     return (size_t)rows * (size_t)cols >= PARALLEL_MIN;
 }
 
-// Where the tile of channels that starts at `from` ends.
-static inline int tile_end(int from, int C) {
-    return from + CHANNEL_TILE < C ? from + CHANNEL_TILE : C;
+// Channels a thread should take at a time out of C, in whole cache lines. As wide as the threads
+// allow: narrow strips of a tall matrix touch a new page at every token. A channel's own sum, hence
+// its bits, is the same for any width.
+static inline int tile_width(int C) {
+    int threads = omp_get_max_threads();
+    int share = (C + threads - 1) / threads, width = (share + LANES - 1) / LANES * LANES;
+    if (width > CHANNEL_TILE) return CHANNEL_TILE;
+    return width > 0 ? width : LANES;
+}
+
+static inline int tile_end(int from, int width, int C) {
+    return from + width < C ? from + width : C;
 }
 
 #ifdef STERNA_F64

@@ -37,7 +37,7 @@ static void compare_with_twin(int N, int C) {
 }
 
 Test(embed, agrees_with_its_twin_for_odd_sizes) {
-    const int sizes[][2] = {{0, 3}, {3, 0}, {1, 1}, {3, 7}, {7, 3}, {31, 65}, {40, 131}};
+    const int sizes[][2] = {{0, 3}, {3, 0}, {1, 1}, {3, 7}, {7, 3}, {31, 65}, {40, 131}, {5, 1033}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         compare_with_twin(sizes[i][0], sizes[i][1]);
     }

@@ -42,7 +42,8 @@ static void compare(const NormCase *c) {
     cr_assert_leq(numbers_distance(c->dgain, c->want_dgain, (size_t)c->C), TWIN_TOLERANCE, "dgain");
 }
 
-static const int SIZES[][2] = {{0, 3}, {3, 0}, {1, 1}, {3, 7}, {7, 3}, {5, 16}, {9, 65}, {2, 131}};
+static const int SIZES[][2] = {{0, 3},  {3, 0},  {1, 1},   {3, 7},   {7, 3},
+                               {5, 16}, {9, 65}, {2, 131}, {3, 1033}};
 enum { SIZE_COUNT = sizeof SIZES / sizeof *SIZES };
 
 Test(norm, srms_agrees_with_its_twin_for_odd_sizes) {
