@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_TABLE = 1024 };
+enum { FIRST_TABLE = 1024 };  // slots; both tables double when half full
 
+// --- memory ---
 void *memory__grow(void *old, size_t count, size_t size) {
     ASSERT(size > 0 && count <= SIZE_MAX / size);
-    void *fresh = realloc(old, count * size + (count == 0));
+    void *fresh = realloc(old, count * size + (count == 0));  // realloc(p, 0) would free
     ASSERT(fresh != NULL);
     return fresh;
 }
@@ -22,6 +23,7 @@ void *memory__reserve(void *old, size_t *capacity, size_t need, size_t size) {
 }
 
 // --- building ---
+// Both tables mark an empty slot by -1 in every field, so 0xFF bytes clear them.
 static void clear_table(Bpe *bpe, size_t size) {
     bpe->table_size = size;
     bpe->table = memory__grow(bpe->table, size, sizeof *bpe->table);
@@ -63,6 +65,8 @@ size_t bpe__token_bytes(const Bpe *bpe, int id) {
     return bpe->start[id + 1] - bpe->start[id] - 1;
 }
 
+// The slot that holds these bytes, or the empty one where they belong. Only a table at most half
+// full may be searched: the loop ends at an empty slot.
 static size_t find_token_slot(const Bpe *bpe, const char *bytes, size_t count) {
     size_t mask = bpe->table_size - 1;
     for (size_t at = hash64(bytes, count) & mask;; at = (at + 1) & mask) {
@@ -78,6 +82,7 @@ int bpe__find(const Bpe *bpe, const char *bytes, size_t count) {
     return bpe->table[find_token_slot(bpe, bytes, count)];
 }
 
+// Special tokens stay out of the table: text never encodes to them.
 static void index_token(Bpe *bpe, int id) {
     if (bpe->flags[id] & SPECIAL) return;
     const char *bytes = bpe->text + bpe->start[id];
@@ -93,6 +98,8 @@ int bpe__add_token(Bpe *bpe, const char *bytes, size_t count, uint8_t flags) {
     if (bpe->vocab_capacity != capacity) {
         bpe->start = memory__grow(bpe->start, bpe->vocab_capacity + 1, sizeof *bpe->start);
     }
+
+    // The NUL is for those who print tokens; tokens may hold NULs themselves.
     bpe->text = memory__reserve(bpe->text, &bpe->text_capacity, bpe->text_bytes + count + 1, 1);
     memcpy(bpe->text + bpe->text_bytes, bytes, count);
     bpe->text[bpe->text_bytes + count] = '\0';
@@ -101,6 +108,7 @@ int bpe__add_token(Bpe *bpe, const char *bytes, size_t count, uint8_t flags) {
     bpe->flags[id] = flags;
     bpe->vocab++;
 
+    // A larger table is filled anew; doubling makes that O(1) a token.
     if ((size_t)bpe->vocab * 2 > bpe->table_size) {
         clear_table(bpe, bpe->table_size * 2);
         for (int i = 0; i < bpe->vocab - 1; i++) index_token(bpe, i);
@@ -133,6 +141,7 @@ bool bpe__add_merge(Bpe *bpe, int left, int right, int result) {
     return true;
 }
 
+// The identity of a tokenizer is the text that would be written: whatever changes ids is in it.
 void bpe__finish(Bpe *bpe) {
     JsonOut out = {.indent = 2};
     bpe__write_json(bpe, &out);
@@ -157,6 +166,7 @@ bool bpe_is_special(const Bpe *bpe, int id) {
     return id >= 0 && id < bpe->vocab && (bpe->flags[id] & SPECIAL) != 0;
 }
 
+// A linear search: callers ask once, for names in a configuration.
 int bpe_special(const Bpe *bpe, const char *text) {
     size_t count = strlen(text);
     for (int id = 0; id < bpe->vocab; id++) {
@@ -186,6 +196,7 @@ static const char *decode_id(const Bpe *bpe, int32_t id, bool specials, size_t *
 }
 
 char *bpe_decode(const Bpe *bpe, const int32_t *ids, size_t count, bool specials, size_t *bytes) {
+    // Twice over the ids: first the size, then the bytes.
     size_t total = 0, one;
     for (size_t i = 0; i < count; i++) {
         decode_id(bpe, ids[i], specials, &one);

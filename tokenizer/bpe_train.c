@@ -55,7 +55,7 @@ typedef struct Trainer {
     size_t token_capacity;
 } Trainer;
 
-enum { FIRST_SLOTS = 1 << 16 };
+enum { FIRST_SLOTS = 1 << 16 };  // doubles when half full
 static const uint32_t NONE = UINT32_MAX;
 
 // --- the heap: larger count first, then the smaller pair ---
@@ -110,6 +110,7 @@ static uint32_t next_pair(Trainer *t) {
 }
 
 // --- pairs ---
+// The slot of the pair, or the empty one where it belongs.
 static size_t find_slot(const Trainer *t, int32_t left, int32_t right) {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t mask = t->slot_count - 1;
@@ -126,6 +127,7 @@ static void clear_slots(Trainer *t, size_t count) {
     memset(t->slots, 0, count * sizeof *t->slots);
 }
 
+// The row of the pair, made when it is new. Rows may move.
 static uint32_t pair_row(Trainer *t, int32_t left, int32_t right) {
     size_t slot = find_slot(t, left, right);
     if (t->slots[slot] != 0) return t->slots[slot] - 1;
@@ -150,7 +152,7 @@ static bool pair_allowed(const Trainer *t, int32_t left, int32_t right) {
            (size_t)t->cfg->max_token_bytes;
 }
 
-// The pair that starts at symbol `at` appears (or, without a position to remember, disappears).
+// A pair starts at symbol `at` from now on; and below, one that does so no more.
 static void pair_appears(Trainer *t, uint32_t at) {
     const Symbol *s = &t->symbols[at];
     if (!pair_allowed(t, s->id, t->symbols[s->next].id)) return;
@@ -177,6 +179,8 @@ static void pair_vanishes(Trainer *t, uint32_t at) {
     t->pairs[pair_row(t, s->id, t->symbols[s->next].id)].count -= t->weight[s->word];
 }
 
+// After a merge: pairs whose count rose above their entry get a new one. Falls are left to
+// next_pair.
 static void queue_raised(Trainer *t) {
     for (size_t i = 0; i < t->raised_count; i++) {
         const Pair *p = &t->pairs[t->raised[i]];
@@ -186,12 +190,14 @@ static void queue_raised(Trainer *t) {
 }
 
 // --- merging ---
+// Merges the symbol at `at` with its right neighbour: three pairs vanish at most, two appear.
 static void merge_at(Trainer *t, uint32_t at, int32_t result) {
     Symbol *s = &t->symbols[at], *gone = &t->symbols[s->next];
     if (s->prev != NONE) pair_vanishes(t, s->prev);
     pair_vanishes(t, at);
     if (gone->next != NONE) pair_vanishes(t, s->next);
 
+    // The left symbol keeps its place, so positions of other pairs stay true.
     s->id = result;
     s->next = gone->next;
     gone->id = -1;
@@ -279,6 +285,7 @@ static Status check_config(const BpeTrainConfig *cfg) {
     return OK;
 }
 
+// Ids 0 and up: the specials, then the bytes in GPT-2's order.
 static void add_alphabet(Bpe *bpe, const BpeTrainConfig *cfg) {
     for (int i = 0; i < cfg->special_count; i++) {
         bpe__add_token(bpe, cfg->specials[i], strlen(cfg->specials[i]), SPECIAL);
@@ -288,6 +295,7 @@ static void add_alphabet(Bpe *bpe, const BpeTrainConfig *cfg) {
     for (int i = 0; i < 256; i++) bpe__add_token(bpe, (const char *)&order[i], 1, 0);
 }
 
+// Lays the words end to end, one symbol a byte.
 static Status load_words(Trainer *t, const WordCount *w) {
     size_t words = wordcount_size(w), total = 0, bytes;
     int64_t times;

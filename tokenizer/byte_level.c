@@ -2,6 +2,7 @@
 // text, so each byte is written as one printable character. Bytes that are printable in Latin-1
 // stand for themselves, the other 68 are, in order, U+0100 and up. Ids of single bytes follow the
 // order of these characters.
+#include "base/text.h"
 #include "tokenizer/internal.h"
 
 enum {
@@ -24,7 +25,7 @@ static uint32_t byte_character(uint32_t b) {
     return FIRST_SHIFTED + PRINTABLE_1 + (b - CONTROL_1);
 }
 
-// The byte a character stands for, or -1.
+// The byte a character stands for, or -1. The inverse of byte_character.
 static int character_byte(uint32_t cp) {
     if (cp < FIRST_SHIFTED) return is_printable(cp) ? (int)cp : -1;
     uint32_t k = cp - FIRST_SHIFTED;
@@ -35,6 +36,7 @@ static int character_byte(uint32_t cp) {
 }
 
 void byte_level__order(unsigned char order[256]) {
+    // First the bytes that stand for themselves, then the shifted ones.
     int count = 0;
     for (int shifted = 0; shifted <= 1; shifted++) {
         for (uint32_t b = 0; b < 256; b++) {
@@ -47,6 +49,7 @@ size_t byte_level__spell(char *out, const char *bytes, size_t count) {
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t cp = byte_character((unsigned char)bytes[i]);
+        // No character of the alphabet needs more than two bytes of UTF-8.
         if (cp < 0x80) {
             out[at++] = (char)cp;
         } else {
@@ -58,11 +61,13 @@ size_t byte_level__spell(char *out, const char *bytes, size_t count) {
 }
 
 bool byte_level__unspell(char *out, size_t *count, const char *text, size_t bytes) {
-    size_t length;
     *count = 0;
-    for (size_t at = 0; at < bytes; at += length) {
-        if (utf8__next(text + at, bytes - at, &length) != UTF8_GOOD) return false;
-        int byte = character_byte(utf8__code_point(text + at, length));
+    for (size_t at = 0; at < bytes;) {
+        uint32_t cp;
+        int length = utf8_decode(&cp, text + at, bytes - at);
+        if (length == 0) return false;
+        at += (size_t)length;
+        int byte = character_byte(cp);
         if (byte < 0) return false;
         out[(*count)++] = (char)byte;
     }

@@ -39,7 +39,7 @@ struct Encoder {
     size_t node_capacity, heap_capacity, heap_count;
     int32_t *ids;  // the caller's buffer during a run
     size_t count, capacity;
-    Status status;
+    Status status;  // of the run: a PieceFn returns nothing
 };
 
 Status encoder_open(Encoder **out, const Bpe *bpe) {
@@ -66,6 +66,7 @@ void encoder_close(Encoder *e) {
     free(e);
 }
 
+// Room for `more` ids behind those of this run.
 static int32_t *reserve_ids(Encoder *e, size_t more) {
     if (e->capacity - e->count < more) {
         e->ids = memory__reserve(e->ids, &e->capacity, e->count + more, sizeof *e->ids);
@@ -75,9 +76,12 @@ static int32_t *reserve_ids(Encoder *e, size_t more) {
 
 // --- short pieces ---
 // ids: room for `bytes`. Returns how many ids remain.
+// Quadratic in the piece, yet faster than any structure for the few symbols a word has.
 static size_t merge_short(const Bpe *bpe, const char *piece, size_t bytes, int32_t *ids) {
     const PairSlot *pair[SHORT_PIECE];  // pair[i] joins ids[i] and ids[i+1]
     size_t count = bytes;
+
+    // Every byte is a token: the alphabet is complete by construction.
     for (size_t i = 0; i < bytes; i++) ids[i] = bpe->byte_id[(unsigned char)piece[i]];
     for (size_t i = 0; i + 1 < count; i++) pair[i] = bpe__pair(bpe, ids[i], ids[i + 1]);
 
@@ -89,6 +93,7 @@ static size_t merge_short(const Bpe *bpe, const char *piece, size_t bytes, int32
         }
         if (pair[best]->rank < 0) break;
 
+        // Close the gap, then look up the two pairs the new symbol is part of.
         ids[best] = pair[best]->result;
         count--;
         memmove(ids + best + 1, ids + best + 2, (count - best - 1) * sizeof *ids);
@@ -102,6 +107,7 @@ static size_t merge_short(const Bpe *bpe, const char *piece, size_t bytes, int32
 }
 
 // --- long pieces: a min-heap of rank << 32 | position ---
+// Ties in rank go to the leftmost position, as the order of the key says.
 static void heap_sink(uint64_t *heap, size_t count, size_t at) {
     uint64_t v = heap[at];
     for (size_t child = at * 2 + 1; child < count; child = at * 2 + 1) {
@@ -141,6 +147,7 @@ static void push_pair(Encoder *e, uint32_t at) {
     if (slot != NULL) heap_push(e, (uint64_t)slot->rank << 32 | at);
 }
 
+// The left symbol takes the result and stays where it is; the right one dies.
 static void merge_at(Encoder *e, uint32_t at, int32_t result) {
     Node *n = &e->nodes[at], *gone = &e->nodes[n->next];
     n->id = result;
@@ -157,6 +164,8 @@ static void encode_long(Encoder *e, const char *piece, uint32_t bytes) {
         e->nodes[i] = (Node){e->bpe->byte_id[(unsigned char)piece[i]], i == 0 ? NONE : i - 1,
                              i + 1 == bytes ? NONE : i + 1};
     }
+
+    // Each merge pushes at most two entries, so the heap sees O(n) of them.
     e->heap_count = 0;
     for (uint32_t i = 0; i < bytes; i++) push_pair(e, i);
 
@@ -168,6 +177,8 @@ static void encode_long(Encoder *e, const char *piece, uint32_t bytes) {
         if (slot != NULL && (uint64_t)slot->rank == top >> 32)
             merge_at(e, (uint32_t)top, slot->result);
     }
+
+    // The first symbol never dies: merges go into the left one.
     for (uint32_t at = 0; at != NONE; at = e->nodes[at].next) {
         *reserve_ids(e, 1) = e->nodes[at].id;
         e->count++;
@@ -175,6 +186,7 @@ static void encode_long(Encoder *e, const char *piece, uint32_t bytes) {
 }
 
 // --- any piece ---
+// ignore_merges (Llama 3): a piece that is a token is that token.
 static bool encode_whole(Encoder *e, const char *piece, size_t bytes) {
     if (!e->bpe->ignore_merges) return false;
     int id = bpe__find(e->bpe, piece, bytes);
@@ -189,6 +201,7 @@ static void encode_short(Encoder *e, const char *piece, size_t bytes) {
     CacheLine *line = &e->cache[hash & (CACHE_LINES - 1)];
     uint32_t tag = (uint32_t)(hash >> 32);
     if (line->tag == tag && line->bytes == bytes && memcmp(line->key, piece, bytes) == 0) {
+        // All eight, whatever the count: a copy of fixed size is two instructions.
         memcpy(reserve_ids(e, CACHE_IDS), line->ids, sizeof line->ids);
         e->count += line->count;
         return;
@@ -199,6 +212,8 @@ static void encode_short(Encoder *e, const char *piece, size_t bytes) {
         count = merge_short(e->bpe, piece, bytes, ids);
         e->count += count;
     }
+
+    // Long or badly compressed pieces are rare and not worth a line. Others replace what was there.
     if (bytes > CACHE_KEY || count > CACHE_IDS) return;
     line->tag = tag;
     line->bytes = (uint8_t)bytes;
@@ -221,6 +236,7 @@ static void encode_piece(const char *piece, size_t bytes, void *user) {
 
 Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, size_t *count,
                    size_t *capacity) {
+    // The buffer is the encoder's during the run, and the caller's again after it, also on failure.
     e->ids = *ids;
     e->count = *count;
     e->capacity = *capacity;

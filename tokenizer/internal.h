@@ -23,7 +23,6 @@ typedef enum {
 // of an ill-formed one (Unicode 15, 3.9, table 3-7); at least 1.
 Utf8Class utf8__next(const char *p, size_t bytes, size_t *length);
 size_t utf8__valid_prefix(const char *p, size_t bytes);
-uint32_t utf8__code_point(const char *p, size_t length);  // of a good sequence
 
 // --- the byte alphabet of GPT-2 (byte_level.c): each byte is written as one printable character
 // ---

@@ -28,12 +28,14 @@ enum {
     WIDEST_REWRITE = 16
 };  // bytes one input byte may become: half of \p{White_Space}, rounded up
 
+// Takes bytes over as they are.
 static void copy(Scan *s, size_t count) {
     memcpy(s->out + s->written, s->in + s->at, count);
     s->written += count;
     s->at += count;
 }
 
+// Writes what the input does not have.
 static void put(Scan *s, const char *text) {
     size_t count = strlen(text);
     memcpy(s->out + s->written, text, count);
@@ -58,6 +60,8 @@ static const char *take_escape(Scan *s) {
         copy(s, 3 + length + 1);
         return NULL;
     }
+    // An escaped letter or digit has a meaning, and only these have one meaning in both; escaped
+    // punctuation stands for itself.
     bool punctuation =
         c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
     if (!punctuation && (c == '\0' || strchr("rntdD", c) == NULL)) return "unknown escape";
@@ -65,6 +69,7 @@ static const char *take_escape(Scan *s) {
     return NULL;
 }
 
+// A character class with its closing bracket.
 static const char *take_class(Scan *s) {
     copy(s, s->in[s->at + 1] == '^' ? 2 : 1);
     for (bool first = true;; first = false) {
@@ -83,6 +88,7 @@ static const char *take_class(Scan *s) {
     }
 }
 
+// {n}, {n,}, {n,m}
 static const char *take_counts(Scan *s) {
     size_t length = strspn(s->in + s->at + 1, "0123456789,");
     if (length == 0 || s->in[s->at + 1 + length] != '}') return "{ is not a repeat count";
@@ -92,6 +98,7 @@ static const char *take_counts(Scan *s) {
     return NULL;
 }
 
+// An opening parenthesis and what makes it special.
 static const char *take_open(Scan *s) {
     static const char *const KINDS[] = {"(?:", "(?i:", "(?=", "(?!"};
     for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
@@ -106,6 +113,7 @@ static const char *take_open(Scan *s) {
     return NULL;
 }
 
+// One construct of the pattern. Like all above: NULL, or what is wrong at s->at.
 static const char *take_one(Scan *s) {
     switch (s->in[s->at]) {
     case '\\':

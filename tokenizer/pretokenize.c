@@ -34,6 +34,7 @@ static Status splitter_compile(Splitter *s, const char *pattern) {
         FAIL(E_FORMAT, "use the split of GPT-2, cl100k, Llama 3 or Qwen 2",
              "split pattern \"%.60s\": %s", pattern, (const char *)why);
     }
+    // An empty match would make a piece of nothing, forever.
     uint32_t empty = 0;
     pcre2_pattern_info(s->code, PCRE2_INFO_MATCHEMPTY, &empty);
     if (empty) {
@@ -104,6 +105,7 @@ static void next_match(Splitter *s, const char *text, size_t bytes, size_t from,
     *end = span[1];
 }
 
+// Splits valid UTF-8.
 static void split_valid(Splitter *s, const char *text, size_t bytes, PieceFn piece, void *user) {
     size_t at = 0;
     while (at < bytes) {
@@ -122,6 +124,7 @@ void splitter_run(Splitter *s, const char *text, size_t bytes, PieceFn piece, vo
         split_valid(s, text + at, good, piece, user);
         at += good;
 
+        // Up to the next character that is whole.
         size_t bad = at, length;
         while (bad < bytes && utf8__next(text + bad, bytes - bad, &length) != UTF8_GOOD)
             bad += length;

@@ -55,14 +55,6 @@ size_t utf8__valid_prefix(const char *p, size_t bytes) {
     return at;
 }
 
-uint32_t utf8__code_point(const char *p, size_t length) {
-    static const unsigned char LEAD_BITS[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-    ASSERT(length >= 1 && length <= 4);
-    uint32_t cp = (unsigned char)p[0] & LEAD_BITS[length];
-    for (size_t i = 1; i < length; i++) cp = cp << 6 | ((unsigned char)p[i] & 0x3F);
-    return cp;
-}
-
 static size_t put_replacement(char *out) {
     memcpy(out, "\xEF\xBF\xBD", 3);
     return 3;

@@ -17,7 +17,7 @@ struct WordCount {
     size_t size, capacity;
     char *text;
     size_t text_bytes, text_capacity;
-    size_t *slots;  // index + 1; 0: empty
+    size_t *slots;  // index of the word + 1; 0: empty
     size_t slot_count;
     int64_t total;  // sum of times * bytes: bounds every count of a pair
 };
@@ -65,6 +65,7 @@ static size_t find_slot(const WordCount *w, uint64_t hash, const char *piece, si
     }
 }
 
+// Words keep their hashes, so a larger table needs no look at the strings.
 static void double_slots(WordCount *w) {
     w->slot_count *= 2;
     w->slots = memory__grow(w->slots, w->slot_count, sizeof *w->slots);
@@ -77,19 +78,22 @@ static void double_slots(WordCount *w) {
     }
 }
 
-// False when the total would leave its range.
+// Adds to the count of a piece; false, and nothing done, when the total would leave its range.
 static bool add_checked(WordCount *w, const char *piece, size_t bytes, int64_t times) {
     int64_t more;
     if (__builtin_mul_overflow(times, (int64_t)bytes, &more) || more > TOTAL_LIMIT - w->total)
         return false;
     w->total += more;
 
+    // A known word: only its count changes.
     uint64_t hash = hash64(piece, bytes);
     size_t slot = find_slot(w, hash, piece, bytes);
     if (w->slots[slot] != 0) {
         w->words[w->slots[slot] - 1].times += times;
         return true;
     }
+
+    // A new one: its string goes behind the others.
     w->words = memory__reserve(w->words, &w->capacity, w->size + 1, sizeof *w->words);
     w->text = memory__reserve(w->text, &w->text_capacity, w->text_bytes + bytes, 1);
     memcpy(w->text + w->text_bytes, piece, bytes);
@@ -124,6 +128,7 @@ Status wordcount_text(WordCount *w, Splitter *s, const char *text, size_t bytes)
 static const uint64_t DUMP_MAGIC = 0x31444e434f44524fu;  // also tells byte orders apart
 enum { DUMP_HEADER = 16, DUMP_WORD = 16 };
 
+// Order of unsigned bytes; a prefix comes before the longer one.
 static int compare_bytes(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
     int order = memcmp(a, b, a_bytes < b_bytes ? a_bytes : b_bytes);
     if (order != 0) return order;
@@ -147,6 +152,7 @@ static char *put_u64(char *at, uint64_t v) {
     return at + sizeof v;
 }
 
+// Sorting makes the dump a function of the counts alone, whatever the order of counting was.
 char *wordcount_dump(const WordCount *w, size_t *bytes) {
     Sorted *sorted = memory__grow(NULL, w->size + 1, sizeof *sorted);
     for (size_t i = 0; i < w->size; i++) {
@@ -191,6 +197,7 @@ Status wordcount_merge(WordCount *w, const char *dump, size_t bytes) {
     if (bytes < DUMP_HEADER || get_u64(dump) != DUMP_MAGIC) {
         FAIL(E_FORMAT, HINT, "word counts: %zu bytes without the header", bytes);
     }
+    // The count is not believed: each word is checked against what is left.
     uint64_t count = get_u64(dump + 8);
     const char *at = dump + DUMP_HEADER, *end = dump + bytes;
     Sorted last = {0};

@@ -51,6 +51,7 @@ static Status check_object(const Json *v, const char *where, const char *const *
     return json_each(v, check_key, &(Known){where, keys});
 }
 
+// Null, missing, or the empty string that old files have in place of null.
 static Status check_none(const Json *object, const char *where, const char *key) {
     const Json *v = json_get(object, key);
     bool empty = json_is_text(v) && json_text_bytes(v) == 0;
@@ -68,11 +69,13 @@ static Status check_flag(const Json *object, const char *where, const char *key,
     return OK;
 }
 
+// Values of other kinds have no type, hence are not of this one.
 static bool is_type(const Json *v, const char *type) {
     return strcmp(json_text(json_get(v, "type"), ""), type) == 0;
 }
 
 // --- the split ---
+// add_prefix_space would change the text; trim_offsets does not concern ids.
 static Status check_byte_level(const Json *v, const char *where, bool use_regex) {
     static const char *const KEYS[] = {"type", "add_prefix_space", "trim_offsets", "use_regex",
                                        NULL};
@@ -107,6 +110,8 @@ static Status read_split(const Json *v, const char **pattern) {
     return OK;
 }
 
+// Two forms: ByteLevel alone, with GPT-2's pattern built in, or a pattern and then ByteLevel for
+// the alphabet.
 static Status read_pre_tokenizer(Reader *r, const Json *v) {
     const char *pattern = PATTERN_GPT2;
     bool byte_level = !is_type(v, "Sequence");
@@ -127,6 +132,7 @@ static Status read_pre_tokenizer(Reader *r, const Json *v) {
     return OK;
 }
 
+// Adds special tokens around a text or trims offsets: no concern of encoder_run.
 static Status check_post_processor(const Json *v, const char *where, int depth) {
     if (json_is_none(v) || is_type(v, "ByteLevel") || is_type(v, "TemplateProcessing")) return OK;
     if (!is_type(v, "Sequence") || depth > 0) REFUSE("%s.type: not supported", where);
@@ -138,6 +144,7 @@ static Status check_post_processor(const Json *v, const char *where, int depth) 
 }
 
 // --- tokens ---
+// Takes down a token. An id beyond the number of tokens proves a gap before memory is spent on it.
 static Status put_entry(Reader *r, const char *where, int64_t id, Entry entry) {
     if (id < 0 || (uint64_t)id >= r->capacity) {
         REFUSE("%s: id %lld leaves a gap: the file has %zu tokens", where, (long long)id,
@@ -181,6 +188,8 @@ static Status read_added_token(Reader *r, size_t index) {
     TRY(check_flag(v, where, "special", false, true));
 
     Entry entry = {text, strlen(text), added_flags(v)};
+
+    // A special may stand in the vocabulary too (GPT-2), or only here (Llama 3).
     const Json *same = json_get(r->vocab, text);
     if (json_is_none(same)) return put_entry(r, where, json_int(id, -1), entry);
     if (json_int(same, -1) != json_int(id, -2)) REFUSE("%s: has another id in model.vocab", where);
@@ -213,11 +222,13 @@ static Status check_specials_differ(const Reader *r) {
     return st;
 }
 
+// A buffer that lives until the next call.
 static char *scratch(Reader *r, size_t bytes) {
     r->scratch = memory__reserve(r->scratch, &r->scratch_capacity, bytes + 1, 1);
     return r->scratch;
 }
 
+// Gives the tokenizer the token of the next id.
 static Status add_entry(Reader *r, size_t id) {
     const Entry *entry = &r->entries[id];
     if (entry->text == NULL) REFUSE("model.vocab: no token has id %zu of %zu", id, r->count);
@@ -247,6 +258,8 @@ static Status read_tokens(Reader *r) {
     TRY(check_specials_differ(r));
 
     for (size_t id = 0; id < r->count; id++) TRY(add_entry(r, id));
+
+    // With all bytes there, every text has ids, and decoding gives it back.
     for (int byte = 0; byte < 256; byte++) {
         if (r->bpe->byte_id[byte] < 0)
             REFUSE("model.vocab: no token for the byte 0x%02X", (unsigned)byte);
@@ -278,6 +291,8 @@ static Status read_merge(Reader *r, const Json *v, size_t rank) {
     const char *side[2];
     size_t bytes[2], count[2];
     if (!merge_sides(v, side, bytes)) REFUSE("model.merges[%zu]: two tokens are expected", rank);
+
+    // Both sides are decoded next to each other: the joined token needs no copy.
     char *joined = scratch(r, bytes[0] + bytes[1]);
     int id[3];
     char *at = joined;
@@ -328,6 +343,7 @@ static Status read_model(Reader *r, const Json *model) {
     return OK;
 }
 
+// The order matters: the split makes the tokenizer that the model fills.
 static Status read_root(Reader *r, const Json *root) {
     static const char *const KEYS[] = {
         "version",       "truncation",     "padding", "added_tokens", "normalizer",

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Special tokens stand here and in the vocabulary, as the library's own trainer does it.
 static void write_added(const Bpe *bpe, JsonOut *w) {
     jsonout_open_array(w, "added_tokens");
     for (int id = 0; id < bpe->vocab; id++) {
@@ -24,6 +25,7 @@ static void write_added(const Bpe *bpe, JsonOut *w) {
     jsonout_close_array(w);
 }
 
+// Serves as the second step of the split, as GPT-2's whole split, and as the decoder.
 static void write_byte_level(JsonOut *w, const char *key, bool use_regex) {
     jsonout_open_object(w, key);
     jsonout_text(w, "type", "ByteLevel");
@@ -33,6 +35,7 @@ static void write_byte_level(JsonOut *w, const char *key, bool use_regex) {
     jsonout_close_object(w);
 }
 
+// Back in the form it was read in.
 static void write_split(const Bpe *bpe, JsonOut *w) {
     if (bpe->byte_level_split) {
         write_byte_level(w, "pre_tokenizer", true);
@@ -67,6 +70,7 @@ static size_t spell(const Bpe *bpe, int id, char *out) {
     return count;
 }
 
+// unk_token stays null: with all bytes in the vocabulary nothing is unknown.
 static void write_model(const Bpe *bpe, JsonOut *w) {
     size_t longest = 0;
     for (int id = 0; id < bpe->vocab; id++) {
