@@ -344,6 +344,7 @@ Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *p
         else if (s.tmp_dir[0] != '\0' && path_exists(s.tmp_dir))
             dir__discard(s.tmp_dir);
     }
+    comm_barrier(mesh->world);  // who returns finds the directory as it will stay
     save_free(&s);
     if (st == OK) return OK;
     return err_context(st, "checkpoint of step %lld is not saved, older ones are untouched",

@@ -25,3 +25,9 @@ sterna_mpi_panic(panic_when_weights_differ 2 3)
 if(STERNA_SANITIZE MATCHES address)  # collectives are compared in debug builds only
   sterna_mpi_panic(panic_when_calls_differ 2 3)
 endif()
+
+# checkpoints
+foreach(case round_trip other_rank_count keeps_newest damage shape_mismatch save_fails_everywhere full_disk)
+  sterna_mpi_test(checkpoint_${case} 1 2 3)
+endforeach()
+sterna_mpi_test(checkpoint_every_byte 1)
