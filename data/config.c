@@ -14,7 +14,8 @@ const Field DATA_FIELDS[] = {
     {"data.mix", CFG_TEXT, AT(mix), 0, 0, "", NULL,
      "sampling weights as name=weight,...; empty samples by tokens; sources not named are not used", ""},
     {"data.holdout", CFG_TEXT, AT(holdout), 0, 0, "Persuasion", NULL,
-     "comma-separated words: documents with one in the title are kept for evaluation only", ""},
+     "comma-separated words: documents with one in the title are kept for evaluation only; if there "
+     "is none, 1 % of all documents; empty keeps none", ""},
     {"data.vocab", CFG_INT, AT(vocab), 300, 1 << 20, "8192", NULL,
      "size of the tokenizer trained on the corpus", "tokens"},
     {"data.tokenizer", CFG_TEXT, AT(tokenizer), 0, 0, "", NULL,

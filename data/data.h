@@ -12,7 +12,7 @@ typedef struct DataConfig {
     Text cache;         // directory of downloads, extracted text, tokenizer and shards
     Text sources;       // comma-separated names of sources.c rows, or paths of text files / directories
     Text mix;           // "austen=0.6,kjv=0.15,...": sampling weights; "" = by tokens
-    Text holdout;       // documents whose title contains this are held out of training (evaluation)
+    Text holdout;       // documents whose title contains one of these are kept for evaluation; none does: 1 % by chance
     int vocab;          // tokenizer size when it is trained here
     Text tokenizer;     // tokenizer.json to use instead of training one; ""
     bool offline;       // use the embedded sample only
@@ -88,8 +88,8 @@ typedef struct LoaderState {  // the same on all ranks; goes into checkpoints
     int64_t per_source[MAX_SOURCES];
 } LoaderState;
 typedef struct Loader Loader;
-// Sample = T+1 consecutive tokens of one source ("concat" packing), source by largest deficit, place by a keyed
-// permutation. weights: NULL = by tokens. Not collective.
+// Sample = T+1 consecutive tokens of one source ("concat" packing), sources so that each count stays within 1 of its
+// share, place by a keyed permutation. mix: NULL or "" = by tokens. The corpus must outlive the loader. Not collective.
 Status loader_open(Loader **l, const Corpus *c, const char *mix, int T, uint64_t seed) CHECKED;
 void loader_close(Loader *l);
 void loader_state(const Loader *l, LoaderState *st);

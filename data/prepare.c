@@ -385,17 +385,23 @@ static Status prep_finish(Prep *p) {
 
 // The weights asked for now: the index keeps those by tokens, as another mixture needs no new
 // shards.
-static Status report_weights(CorpusReport *r, const DataConfig *cfg) {
+static Status report_weights(CorpusReport *r, const DataConfig *cfg, int rank) {
     const char *names[MAX_SOURCES];
     int64_t tokens[MAX_SOURCES];
-    double weights[MAX_SOURCES];
+    double asked[MAX_SOURCES], weights[MAX_SOURCES];
     for (int k = 0; k < r->count; k++) {
         names[k] = r->source[k].name;
         tokens[k] = r->source[k].tokens;
     }
-    TRY(mix__parse(weights, cfg->mix,
-                   &(MixSources){.names = names, .tokens = tokens, .count = r->count}));
-    for (int k = 0; k < r->count; k++) r->source[k].weight = weights[k];
+    MixSources sources = {.names = names, .count = r->count};
+    TRY(mix__parse(asked, cfg->mix, &sources));
+    sources.tokens = tokens;
+    TRY(mix__parse(weights, cfg->mix, &sources));
+    for (int k = 0; k < r->count; k++) {
+        r->source[k].weight = weights[k];
+        if (rank == 0 && cfg->mix[0] != '\0' && asked[k] > 0 && tokens[k] == 0)
+            log_warn("data.mix: source '%s' has no text: the others get its share", names[k]);
+    }
     return OK;
 }
 
@@ -431,7 +437,7 @@ Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *m
     if (!found) TRY_GOTO(prep_build(p));
     *report = p->index.report;
     report->reused = found;
-    TRY_GOTO(agree(report_weights(report, cfg), mesh->world));
+    TRY_GOTO(agree(report_weights(report, cfg, mesh->rank), mesh->world));
 done:
     prep_close(p);
     free(p);
