@@ -33,15 +33,24 @@ static const CodeRange REMOVED[] = {
     {0xFEFF, 0xFEFF}, {0xFFF9, 0xFFFB}, {0xE0000, 0xE0FFF}, {0xF0000, 0x10FFFF}};
 static const CodeRange SPACES[] = {{0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
                                    {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
-// Scripts and emoji whose spelling needs the joiners U+200C and U+200D.
-static const CodeRange JOINING[] = {
-    {0x600, 0x1AFF}, {0x2600, 0x27BF}, {0xA800, 0xABFF}, {0xFE0F, 0xFE0F}, {0x1F000, 0x1FAFF}};
+// Scripts and emoji whose spelling needs the joiners U+200C and U+200D. Not Hangul, which composes
+// out of its range.
+static const CodeRange JOINING[] = {{0x600, 0x10FF},   {0x1200, 0x1AFF}, {0x2600, 0x27BF},
+                                    {0xA800, 0xA95F},  {0xA980, 0xABFF}, {0xFE0F, 0xFE0F},
+                                    {0x1F000, 0x1FAFF}};
 
 static bool is_noncharacter(uint32_t code) {
     return (code & 0xFFFE) == 0xFFFE;
 }
 static bool is_joiner(uint32_t code) {
     return code == 0x200C || code == 0x200D;
+}
+
+// Three Tibetan vowels count as starters but decompose into marks (UAX 15, "Non-Starter
+// Decompositions").
+static bool is_mark(uint32_t code) {
+    return utf8proc_get_property((utf8proc_int32_t)code)->combining_class != 0 || code == 0xF73 ||
+           code == 0xF75 || code == 0xF81;
 }
 
 // One code point; ill-formed bytes are taken one by one as U+FFFD.
@@ -57,13 +66,13 @@ static size_t decode(uint32_t *code, Slice s, bool *valid) {
 // The pass over characters.
 typedef struct Cleaner {
     TextBuf out;
-    uint32_t previous;  // last code point that was kept
-    bool compose;       // something may not be in composed form
+    uint32_t starter;  // last code point that is neither a combining mark nor a joiner
+    bool compose;      // something may not be in composed form
     NormaliseCounts *counts;
 } Cleaner;
 
 static void clean_code(Cleaner *c, uint32_t code) {
-    bool joins = is_joiner(code) && IN(c->previous, JOINING);
+    bool joins = is_joiner(code) && IN(c->starter, JOINING);
     if (IN(code, REMOVED) || is_noncharacter(code) || (is_joiner(code) && !joins)) {
         c->counts->removed_chars++;
         return;
@@ -74,7 +83,10 @@ static void clean_code(Cleaner *c, uint32_t code) {
     }
     if (code >= FIRST_UNSTABLE) c->compose = true;
     textbuf_code_point(&c->out, code);
-    c->previous = code;
+    // Marks are put in canonical order below, starters stay where they are: what is decided by them
+    // holds.
+    bool mark = is_mark(code);
+    if (!mark && !joins) c->starter = code;
 }
 
 // CRLF, CR, NEL, LINE and PARAGRAPH SEPARATOR are line ends.
@@ -93,7 +105,7 @@ static void clean(Cleaner *c, Slice text) {
         }
         if (run > 0) {
             textbuf_add(&c->out, text.at, run);
-            c->previous = (unsigned char)text.at[run - 1];
+            c->starter = (unsigned char)text.at[run - 1];
         } else {
             uint32_t code;
             bool valid;
@@ -102,7 +114,7 @@ static void clean(Cleaner *c, Slice text) {
             bool crlf = code == '\r' && text.bytes > 1 && text.at[1] == '\n';
             if (is_line_end(code)) {
                 if (!crlf) textbuf_char(&c->out, '\n');
-                c->previous = '\n';
+                c->starter = '\n';
             } else {
                 clean_code(c, code);
             }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum {
-    SPAN_LIMIT = 4000
+    SPAN_LIMIT = 1000
 };  // longest marked-up span: an unmatched mark must not cost a search of everything
 
 static bool is_space(char c) {
@@ -37,7 +37,7 @@ static size_t span_end(Slice text, size_t from, const char *mark) {
     if (from >= text.bytes || is_space(text.at[from])) return 0;
     for (size_t at = from + 1; at + n <= limit; at++) {
         if (text.at[at - 1] == '\\' && mark[0] != '`') continue;
-        bool here = memcmp(text.at + at, mark, n) == 0;
+        bool here = text.at[at] == mark[0] && memcmp(text.at + at, mark, n) == 0;
         if (here && !is_space(text.at[at - 1]) && may_end(text, at + n)) return at;
     }
     return 0;
@@ -144,12 +144,15 @@ static size_t emphasis_at(TextBuf *out, Slice text, size_t at, const char *mark)
 
 static size_t markup_at(TextBuf *out, Slice text, size_t at) {
     if (!may_start(text, at)) return 0;
-    size_t used = emphasis_at(out, text, at, "``");
-    if (used == 0) used = emphasis_at(out, text, at, "**");
-    if (used == 0 && text.at[at] == '*') used = emphasis_at(out, text, at, "*");
-    if (used == 0 && text.at[at] == '`') used = reference_at(out, text, at);
-    if (used == 0 && text.at[at] == ':') used = role_at(out, text, at);
-    return used;
+    bool doubled = at + 1 < text.bytes && text.at[at + 1] == text.at[at];
+    switch (text.at[at]) {
+    case '*':
+        return emphasis_at(out, text, at, doubled ? "**" : "*");
+    case '`':
+        return doubled ? emphasis_at(out, text, at, "``") : reference_at(out, text, at);
+    default:
+        return role_at(out, text, at);
+    }
 }
 
 void rst_inline(TextBuf *out, Slice text) {
