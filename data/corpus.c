@@ -13,7 +13,7 @@ typedef struct Stream {
 } Stream;
 
 struct Corpus {
-    Index index;
+    Index index;  // names, counts and hashes; what the rest is checked against
     char tokenizer[PATH_BYTES], holdout_text[PATH_BYTES];
     Shard **shards;  // in the index's order
     uint64_t *begins;
@@ -35,6 +35,7 @@ static Status shard_open_listed(Shard **s, const char *path, const Index *ix,
     return OK;
 }
 
+// Small files beside the shards: read whole, compared, forgotten.
 static Status text_verify(const char *path, uint64_t hash) {
     char *text;
     size_t bytes;
@@ -45,6 +46,8 @@ static Status text_verify(const char *path, uint64_t hash) {
     return OK;
 }
 
+// Opens the shards in the index's order, which is by source: those of one source lie side by side,
+// and so do their beginnings, one more than shards as the last is the stream's length.
 static Status streams_open(Corpus *c, const char *dir) {
     const Index *ix = &c->index;
     size_t count = (size_t)ix->shard_count;
@@ -70,6 +73,7 @@ static Status streams_open(Corpus *c, const char *dir) {
     return OK;
 }
 
+// Held-out tokens are read front to back, many times, by every evaluation: a plain array.
 static Status holdout_open(Corpus *c, const char *dir) {
     char path[PATH_BYTES];
     path_join(path, dir, HOLDOUT_SHARD);
@@ -185,6 +189,8 @@ void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int
     uint64_t total = s->begins[s->count];
     ASSERT(total > 0);
     begin %= total;
+
+    // One piece a shard; after the last shard the stream starts again.
     for (size_t done = 0; done < count;) {
         int i = shard_find(s, begin);
         uint64_t piece = s->begins[i + 1] - begin;  // to the end of this shard

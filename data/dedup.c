@@ -23,6 +23,7 @@ typedef struct Order {  // a claim as its owner sorts it
 
 // --- hashes ---
 
+// ASCII only: normalised text has no other white space.
 static bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
@@ -41,6 +42,7 @@ static size_t simplify(char *to, const char *text, size_t bytes) {
     return n > 0 && to[n - 1] == ' ' ? n - 1 : n;
 }
 
+// One claim a document; `flag` puts training text behind held-out text.
 static Status claims_make(Claim *claims, const DocList *docs, uint64_t flag) {
     size_t longest = 0;
     for (size_t i = 0; i < docs->count; i++)
@@ -58,6 +60,7 @@ static Status claims_make(Claim *claims, const DocList *docs, uint64_t flag) {
 
 // --- owners ---
 
+// Hashes are uniform, so their upper bits deal evenly.
 static int owner_of(const Claim *c, int size) {
     return (int)((c->high >> 32) * (uint64_t)size >> 32);
 }
@@ -67,6 +70,8 @@ static int owner_of(const Claim *c, int size) {
 static void claims_route(Claim *sorted, size_t *order, size_t *offsets, const Claim *claims,
                          size_t count, int size) {
     memset(offsets, 0, ((size_t)size + 1) * sizeof *offsets);
+
+    // Counting sort: how many for each, where each group begins, then each claim to its place.
     for (size_t i = 0; i < count; i++) offsets[owner_of(&claims[i], size) + 1]++;
     for (int r = 0; r < size; r++) offsets[r + 1] += offsets[r];
     for (size_t i = 0; i < count; i++) {
@@ -79,6 +84,7 @@ static void claims_route(Claim *sorted, size_t *order, size_t *offsets, const Cl
     offsets[0] = 0;
 }
 
+// By hash, then by who is to survive: no two places are equal, so any sort gives the same.
 static int order_compare(const void *a, const void *b) {
     const Claim *x = &((const Order *)a)->claim, *y = &((const Order *)b)->claim;
     if (x->high != y->high) return x->high < y->high ? -1 : 1;
@@ -110,6 +116,7 @@ static Status owner_judge(char **drop, const char *received, size_t bytes) {
 
 // --- the whole ---
 
+// Closes the gaps; the order stays.
 static void docs_drop(DocList *docs, const char *drop, int64_t dropped[MAX_SOURCES]) {
     size_t kept = 0;
     for (size_t i = 0; i < docs->count; i++) {
@@ -160,6 +167,7 @@ static void dedup_close(Dedup *d) {
     free(d->drop);
 }
 
+// Offsets of items of `from` bytes become those of items of `to` bytes.
 static void offsets_scale(size_t *offsets, int size, size_t from, size_t to) {
     for (int r = 0; r <= size; r++) offsets[r] = offsets[r] / from * to;
 }

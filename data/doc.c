@@ -7,6 +7,7 @@
 
 enum { SOURCE_SHIFT = 52 };  // the id's upper 12 bits
 
+// Room for one more at the end.
 static Doc *doclist_grow(DocList *l) {
     if (l->count == l->capacity) {
         l->capacity += l->capacity / 2 + 16;

@@ -17,6 +17,7 @@ enum {
 };
 static const char REBUILD[] = "remove the corpus directory and prepare it again";
 
+// Names are made, never read from a file: an index cannot point outside its directory.
 static void shard_name(char name[32], int source, int number) {
     snprintf(name, 32, "%03d-%05d.tns", source, number);
 }
@@ -53,6 +54,7 @@ Hash128 index__corpus_hash(const Index *ix) {
 
 // --- writing ---
 
+// A value with its key in front, in the map that is open.
 static void pack_hash128(PackOut *w, const char *key, Hash128 h) {
     packout_text(w, key);
     packout_bytes(w, &h, sizeof h);
@@ -63,6 +65,7 @@ static void pack_number(PackOut *w, const char *key, int64_t v) {
     packout_i64(w, v);
 }
 
+// The file's name is for people and other programs.
 static void pack_shard(PackOut *w, const IndexShard *s, const char *file) {
     packout_map(w, 4);
     packout_text(w, "file");
@@ -99,7 +102,7 @@ static void pack_source(PackOut *w, const Index *ix, int source) {
 
 Status index__write(const Index *ix, const char *dir) {
     PackOut *w = packout_new();
-    packout_map(w, 15);
+    packout_map(w, 15);  // pairs that follow, the hash included
     pack_number(w, "version", CORPUS_VERSION);
     pack_hash128(w, "identity", ix->identity);
     pack_hash128(w, "tokenizer", ix->tokenizer);
@@ -139,6 +142,8 @@ Status index__write(const Index *ix, const char *dir) {
 
 // --- reading ---
 
+// Missing values read as 0: what must not be 0 is checked below, and the hash covers the whole file
+// anyway.
 static Hash128 read_hash128(const PackValue *root, const char *key) {
     Hash128 h = {0};
     uint32_t bytes = 0;
@@ -173,6 +178,7 @@ static Status read_sources(Index *ix, const PackValue *sources, const char *path
     ix->shards = calloc(shards + 1, sizeof *ix->shards);
     if (ix->shards == NULL) FAIL(E_NOMEM, NULL, "%s: no memory for %u shards", path, shards);
 
+    // Source and number of a shard are its place in the lists.
     ix->report.count = (int)count;
     for (uint32_t k = 0; k < count; k++) {
         const PackValue *v = pack_at(sources, k), *list = pack_get(v, "shards");
@@ -215,6 +221,8 @@ static Status index_parse(Index *ix, const PackValue *root, const char *path) {
     ix->report.holdout_tokens = pack_i64(pack_get(root, "holdout_tokens"), 0);
     read_shard(&ix->holdout, pack_get(root, "holdout"));
     TRY(read_sources(ix, pack_get(root, "sources"), path));
+
+    // Resuming a run relies on this hash: recompute it from what was just read.
     Hash128 corpus = index__corpus_hash(ix);
     if (corpus.low != ix->corpus.low || corpus.high != ix->corpus.high)
         FAIL(E_FORMAT, REBUILD, "%s: the corpus hash does not fit the shards listed", path);
@@ -228,6 +236,7 @@ Status index__read(Index *ix, const char *dir) {
     path_join(path, dir, INDEX_FILE);
     TRY(file_read(path, &data, &bytes));
 
+    // The hash first: nothing of a damaged file is looked at.
     Status st = OK;
     Pack *pack = NULL;
     uint64_t hash = 0;

@@ -12,6 +12,7 @@
 
 enum { MAX_DEPTH = 64 };  // of the user's directories: ends on symbolic links in a circle
 
+// Names go into data.mix, where ',' and '=' separate, and into reports. Bytes above 127 are UTF-8.
 static bool is_name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
            c == '-' || c == '_' || (unsigned char)c >= 0x80;
@@ -29,6 +30,7 @@ static void name_from_spec(char name[SOURCE_NAME_BYTES], const char *spec) {
     name[n] = '\0';
 }
 
+// A typing error should not be taken for the name of a missing file.
 static Status source_check(const char *spec) {
     if (source_find(spec) != NULL || source_is_path(spec)) return OK;
     int count;
@@ -42,6 +44,7 @@ static Status source_check(const char *spec) {
          "data.sources: unknown source '%s', known are: %s", spec, known);
 }
 
+// One entry of the list, `length` bytes at `spec`.
 static Status source_append(Inputs *in, const char *spec, size_t length) {
     if (in->count == MAX_SOURCES)
         FAIL(E_USAGE, "put the files in fewer directories", "data.sources: more than %d sources",
@@ -79,6 +82,7 @@ Status inputs__parse(Inputs *in, const DataConfig *cfg) {
 
 // --- identity ---
 
+// State of dir_each, one a directory.
 typedef struct Walk {
     PackOut *out;
     const char *dir;
@@ -106,12 +110,14 @@ static Status manifest_add(PackOut *out, const char *path, int depth) {
             FAIL(E_IO, "is there a symbolic link to a parent?", "%s: directories too deep", path);
         return dir_each(path, manifest_visit, &(Walk){.out = out, .dir = path, .depth = depth});
     }
+    // Reading all the text to notice a change would cost as much as using it.
     packout_i64(out, (int64_t)st.st_size);
     packout_i64(out, (int64_t)st.st_mtim.tv_sec);
     packout_i64(out, (int64_t)st.st_mtim.tv_nsec);
     return OK;
 }
 
+// By contents, not by time: the same file is often copied from run to run.
 static Status tokenizer_add(PackOut *out, const char *path) {
     if (path[0] == '\0') return OK;
     char *text;

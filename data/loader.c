@@ -74,6 +74,7 @@ void loader_state(const Loader *l, LoaderState *st) {
 }
 
 Status loader_restore(Loader *l, const LoaderState *st) {
+    // The counters must add up, and only sources with a weight can have been read.
     int64_t left = st->samples;
     bool good = left >= 0;
     for (int k = 0; k < MAX_SOURCES; k++) {
@@ -106,6 +107,7 @@ static void walk_to(Loader *l, int64_t target) {
     while (l->walk.samples < target) walk_step(l, &l->walk, &number);
 }
 
+// A short source has one sample, itself.
 static uint64_t samples_per_epoch(const Loader *l, int source) {
     uint64_t tokens = (uint64_t)corpus__source_tokens(l->corpus, source);
     uint64_t samples = tokens / (uint64_t)l->T;
@@ -124,6 +126,7 @@ static uint64_t sample_begin(const Loader *l, int source, int64_t number) {
 
 // --- what they hold ---
 
+// Micro-batches have one size, so this allocates once.
 static Status buffers_grow(Loader *l, int rows) {
     if (rows <= l->capacity) return OK;
     buffers_free(l);

@@ -5,16 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = sizeof(((SourceReport *)0)->name), ENTRY_BYTES = 96 };
+enum { ENTRY_BYTES = 96 };  // of "name=weight"
 static const char HINT[] =
     "write data.mix as name=weight,name=weight with the names of data.sources";
 
+// Index of the source with this name, or -1.
 static int source_index(const MixSources *s, const char *name, size_t length) {
     for (int k = 0; k < s->count; k++)
         if (strlen(s->names[k]) == length && memcmp(s->names[k], name, length) == 0) return k;
     return -1;
 }
 
+// One line with all names, as the right one is most likely among them.
 static Status fail_unknown(const MixSources *s, const char *name, size_t length) {
     char known[512] = "";
     for (int k = 0; k < s->count; k++) {
@@ -38,7 +40,7 @@ static Status entry_parse(double *weights, const char *entry, size_t length, con
 
     char number[ENTRY_BYTES], *end;
     snprintf(number, sizeof number, "%.*s", (int)(length - name_bytes - 1), equals + 1);
-    double weight = strtod(number, &end);
+    double weight = strtod(number, &end);  // takes "inf", "nan" and what follows a number, too
     if (number[0] == '\0' || *end != '\0' || !isfinite(weight) || weight < 0)
         FAIL(E_USAGE, HINT, "data.mix: weight '%s' of '%s' is not a number >= 0", number,
              s->names[k]);
@@ -46,6 +48,7 @@ static Status entry_parse(double *weights, const char *entry, size_t length, con
     return OK;
 }
 
+// All entries; weights of sources without one stay negative.
 static Status mix_read(double *weights, const char *mix, const MixSources *s) {
     for (int k = 0; k < s->count; k++) weights[k] = -1;  // not named yet
     for (const char *at = mix;; at++) {
@@ -62,6 +65,8 @@ static Status mix_read(double *weights, const char *mix, const MixSources *s) {
 Status mix__parse(double *weights, const char *mix, const MixSources *s) {
     bool by_tokens = mix == NULL || mix[0] == '\0';
     if (!by_tokens) TRY(mix_read(weights, mix, s));
+
+    // Shares of 1. Sums run in the order of the sources, so that all ranks round alike.
     double sum = 0;
     for (int k = 0; k < s->count; k++) {
         if (by_tokens) weights[k] = s->tokens == NULL ? 1 : (double)s->tokens[k];

@@ -20,6 +20,7 @@ typedef struct Parcel {  // a received one
     const char *tokens;  // int32_t
 } Parcel;
 
+// Heads start at multiples of 8, so that a buffer of parcels is one after its offset too.
 static size_t align8(size_t n) {
     return (n + 7) / 8 * 8;
 }
@@ -52,6 +53,8 @@ static Status parcels_pack(char **out, size_t *bytes, const DocList *docs, const
     }
     *out = calloc(*bytes + 1, 1);
     if (*out == NULL) FAIL(E_NOMEM, HINT, "no memory to send %zu bytes of tokens", *bytes);
+
+    // The second turn copies what the first one measured.
     char *at = *out;
     for (size_t i = begin; i < end; i++) {
         ParcelHead head = parcel_head(docs, t, i, with_text);
@@ -74,6 +77,7 @@ static int parcel_compare(const void *a, const void *b) {
 // The parcels of a received buffer, by id. *parcels is the caller's to free; they point into the
 // buffer.
 static Status parcels_unpack(Parcel **parcels, size_t *count, const char *data, size_t bytes) {
+    // Only the heads tell where the next parcel begins: walk once to count.
     *count = 0;
     for (size_t at = 0; at < bytes;) {
         ParcelHead head;
@@ -109,6 +113,8 @@ static Status shard_pack(IndexShard *row, const char *path, const PackPlan *plan
         st = err_set(E_NOMEM, "lower data.shard_tokens", "%s: no memory for the shard", path);
         goto done;
     }
+
+    // Lay the documents end to end.
     uint64_t at = 0;
     for (size_t i = 0; i < count; i++) {
         const ParcelHead *head = &parcels[i].head;
@@ -213,6 +219,8 @@ static Status round_pack(char **send, size_t *offsets, int first, const PackPlan
     int stop = first + size < plan->sources ? first + size : plan->sources;
     size_t begin = docs_before(docs, first), end = docs_before(docs, stop), bytes;
     TRY(parcels_pack(send, &bytes, docs, tokens, begin, end, false));
+
+    // Sources are in order, and so are their writers: each part begins where the one before ends.
     size_t at = 0, i = begin;
     for (int r = 0; r < size; r++) {
         offsets[r] = at;
@@ -231,6 +239,7 @@ typedef struct Exchange {  // of one round
     size_t *offsets, *received_offsets;
 } Exchange;
 
+// Exchanges are collective but for open, clear and close.
 static Status exchange_open(Exchange *x, int size) {
     x->offsets = calloc((size_t)size + 1, sizeof *x->offsets);
     x->received_offsets = calloc((size_t)size + 1, sizeof *x->received_offsets);
@@ -268,6 +277,8 @@ Status pack__shards(Index *ix, const PackPlan *plan, const DocList *docs, const 
     for (int first = 0; first < plan->sources; first += size) {
         TRY_GOTO(agree(round_pack(&x.send, x.offsets, first, plan, docs, tokens, size), comm));
         TRY_GOTO(exchange_run(&x, comm));
+
+        // Some ranks have no source in the last round.
         Status wrote = OK;
         if (first + rank < plan->sources)
             wrote = source_write(ix, plan, first + rank, x.received, x.received_offsets[size]);
@@ -301,6 +312,7 @@ static Status holdout_text_write(Index *ix, const char *dir, const Parcel *parce
     return st;
 }
 
+// Both files of the held-out text. An empty one is written, too: its absence would be damage.
 static Status holdout_write(Index *ix, const PackPlan *plan, const char *data, size_t bytes) {
     Parcel *parcels = NULL;
     size_t count;

@@ -34,6 +34,7 @@ typedef struct Prep {
 
 // --- reuse ---
 
+// Options, names, paths. No file is touched.
 static Status prep_open(Prep *p) {
     TRY(inputs__parse(&p->in, p->cfg));
     if (strlen(p->cfg->cache) + 64 > PATH_BYTES || p->cfg->cache[0] == '\0')
@@ -54,6 +55,8 @@ static Status prep_find(Prep *p, bool *found) {
     char path[PATH_BYTES];
     path_join(path, p->dir, INDEX_FILE);
     if (!path_exists(path)) return OK;
+
+    // All checksums are verified: training trusts what is used again.
     Corpus *corpus;
     if (corpus_open(&corpus, p->dir) != OK) {
         log_warn("%s; the corpus is prepared again", err_message());
@@ -74,6 +77,7 @@ static Status prep_clear(Prep *p) {
     return dir_make(p->tmp);
 }
 
+// One rank looks, all hear what it found; otherwise there is a directory to build in.
 static Status prep_reuse(Prep *p, bool *found) {
     Status st = OK;
     if (p->mesh->rank == 0) {
@@ -114,6 +118,8 @@ static Status prep_fetch(Prep *p) {
         log_warn("%s; going on with the small text built into the program", err_message());
         err_clear();
     }
+
+    // One node without the archive is enough: all ranks must read the same text.
     TRY(agree(st == E_IO ? OK : st, p->mesh->world));
     comm_max_i64(p->mesh->world, &out_of_reach, 1);
     if (out_of_reach != 0) p->offline = true;
@@ -131,13 +137,14 @@ static Status source_deal(Prep *p, int source) {
         ASSERT(doc__source(&all.docs[i]) == source);
         doclist__move(&mine, &all.docs[i]);
     }
-    doclist_free(&all);
+    doclist_free(&all);  // the others' share
     if (st == OK) st = docs_normalise(&mine, NULL);
     for (size_t i = 0; i < mine.count; i++) doclist__move(&p->train, &mine.docs[i]);
     doclist_free(&mine);
     return st;
 }
 
+// This rank's share of all sources, in the order of the sources.
 static Status prep_extract(Prep *p) {
     Status st = OK;
     for (int k = 0; k < p->in.count && st == OK; k++) st = source_deal(p, k);
@@ -175,6 +182,7 @@ static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
     return OK;
 }
 
+// Held-out text is set apart before duplicates are looked for, so that no copy of it is trained on.
 static Status prep_select(Prep *p) {
     int64_t duplicates[MAX_SOURCES] = {0};
     bool by_chance;
@@ -216,6 +224,8 @@ static Status bpe_from_counts(Bpe **bpe, const char *dumps, const size_t *offset
     enum { USED = sizeof used / sizeof used[0] };
     char reserved[SPECIALS][32];
     const char *specials[SPECIALS];
+
+    // Room for markers to come: a chat format needs no other vocabulary.
     for (int i = 0; i < SPECIALS; i++) {
         snprintf(reserved[i], sizeof reserved[i], "<reserved_%d>", i);
         specials[i] = i < USED ? used[i] : reserved[i];
@@ -235,6 +245,7 @@ static Status bpe_from_counts(Bpe **bpe, const char *dumps, const size_t *offset
     return st;
 }
 
+// Counts words, exchanges the counts, trains. Collective.
 static Status bpe_make(Prep *p) {
     Comm *world = p->mesh->world;
     char *dump = NULL, *dumps = NULL;
@@ -265,6 +276,7 @@ static Status eod_find(const Prep *p, uint32_t *eod) {
          "%s: no token that ends a document", p->cfg->tokenizer);
 }
 
+// The corpus carries its tokenizer, also one that was given.
 static Status tokenizer_write(Prep *p) {
     char path[PATH_BYTES], *text;
     size_t bytes;
@@ -276,6 +288,7 @@ static Status tokenizer_write(Prep *p) {
     return OK;
 }
 
+// Trained or read, and the same everywhere. Collective.
 static Status prep_tokenizer(Prep *p) {
     Comm *world = p->mesh->world;
     if (p->cfg->tokenizer[0] == '\0')
@@ -299,6 +312,7 @@ static Status prep_tokenizer(Prep *p) {
 
 // --- tokens ---
 
+// Grows like encoder_run's own buffer, which this is.
 static Status eod_append(Tokens *t, uint32_t eod) {
     if (t->count == t->capacity) {
         size_t capacity = t->capacity + t->capacity / 2 + 64;
@@ -334,6 +348,7 @@ done:
     return st;
 }
 
+// The held-out text is also written as text.
 static Status prep_encode(Prep *p) {
     Status st = docs_encode(&p->train_tokens, &p->train, p, false);
     if (st == OK) st = docs_encode(&p->held_tokens, &p->held, p, true);
@@ -376,6 +391,7 @@ static Status corpus_publish(Prep *p) {
     return dir_sync(p->cfg->cache);
 }
 
+// Rank 0 alone knows the held-out totals: its report is everybody's.
 static Status prep_finish(Prep *p) {
     Status st = p->mesh->rank == 0 ? corpus_publish(p) : OK;
     TRY(agree(st, p->mesh->world));
@@ -405,6 +421,7 @@ static Status report_weights(CorpusReport *r, const DataConfig *cfg, int rank) {
     return OK;
 }
 
+// Whatever the phase it ended in.
 static void prep_close(Prep *p) {
     doclist_free(&p->train);
     doclist_free(&p->held);
@@ -414,6 +431,7 @@ static void prep_close(Prep *p) {
     index__free(&p->index);
 }
 
+// The phases. Each ends with an agreement: a rank that fails takes all out by the same branch.
 static Status prep_build(Prep *p) {
     TRY(prep_fetch(p));
     TRY(prep_extract(p));

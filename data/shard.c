@@ -72,6 +72,7 @@ static uint64_t get_u64(const char *at) {
 
 // --- writing ---
 
+// Zero bytes are already there: the file's buffer is calloc'ed.
 static void header_write(char *file, const ShardInfo *info, uint8_t width) {
     uint32_t version = VERSION, header = HEADER_BYTES;
     uint8_t flags = FLAG_BOUNDARIES;
@@ -188,6 +189,7 @@ static Status table_check(Shard *s) {
     return OK;
 }
 
+// Sections against their checksums, and zeros everywhere between them.
 static Status sections_verify(const Shard *s) {
     static const char *const names[] = {"tokens", "document ends", "document ids"};
     size_t at = HEADER_BYTES;
@@ -206,6 +208,7 @@ static Status sections_verify(const Shard *s) {
     return OK;
 }
 
+// One token, for the few that are looked at singly.
 static int32_t token_at(const Shard *s, uint64_t i) {
     uint32_t id = 0;
     memcpy(&id, s->tokens + i * (uint64_t)s->width, (size_t)s->width);
