@@ -97,6 +97,41 @@ Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     return agree(st, mesh->world);
 }
 
+// ---- corpus.json: what the run was trained on, for the report --------------------------------
+
+static void source_json(JsonOut *w, const SourceReport *s) {
+    jsonout_open_object(w, NULL);
+    jsonout_text(w, "name", s->name);
+    jsonout_int(w, "docs", s->docs);
+    jsonout_int(w, "bytes", s->bytes);
+    jsonout_int(w, "tokens", s->tokens);
+    jsonout_int(w, "duplicates", s->duplicates);
+    jsonout_int(w, "held_out_docs", s->held_out_docs);
+    jsonout_number(w, "weight", s->weight);
+    jsonout_close_object(w);
+}
+
+static Status corpus_json_write(const Run *run) {
+    const CorpusReport *c = &run->corpus_report;
+    JsonOut w = {.indent = 2};
+    char path[PATH_BYTES];
+    jsonout_open_object(&w, NULL);
+    jsonout_open_array(&w, "sources");
+    for (int i = 0; i < c->count; i++) source_json(&w, &c->source[i]);
+    jsonout_close_array(&w);
+    jsonout_number(&w, "bytes_per_token", c->bytes_per_token);
+    jsonout_int(&w, "holdout_bytes", c->holdout_bytes);
+    jsonout_int(&w, "holdout_tokens", c->holdout_tokens);
+    jsonout_bool(&w, "embedded_sample", c->embedded_sample);
+    jsonout_int(&w, "parameters", (int64_t)model_parameters(&run->model));
+    jsonout_text(&w, "model", model_dim_summary(&run->model.cfg));
+    jsonout_close_object(&w);
+    path_join(path, run->cfg.train.run_dir, "corpus.json");
+    Status st = file_write(path, w.text, w.bytes);
+    jsonout_free(&w);
+    return st;
+}
+
 static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
@@ -114,7 +149,8 @@ static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
     }
     *cfg = run->cfg;  // the table's target: presets, vocabulary and micro-batch as resolved
     path_join(path, cfg->train.run_dir, "config.resolved.yaml");
-    return config_write(origins, path);
+    TRY(config_write(origins, path));
+    return corpus_json_write(run);
 }
 
 Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) {
