@@ -37,10 +37,14 @@ Status lzw_decode(TextBuf *out, const unsigned char *data, size_t bytes, size_t 
 SourceReader pod_read;
 void pod_to_text(TextBuf *out, Slice pod);
 
-// rst.c, rst_inline.c: reStructuredText with Sphinx's directives and roles; a document a file.
+// rst.c, rst_inline.c, rst_table.c: reStructuredText with Sphinx's directives and roles; a document
+// a file.
 SourceReader rst_read;
 void rst_to_text(TextBuf *out, Slice rst);
 void rst_inline(TextBuf *out, Slice text);  // one paragraph: roles, emphasis, links, escapes
+// A grid table that starts at lines[0]: its rows as lines, and how many lines it took; 0 when it is
+// none.
+size_t rst_grid_table(TextBuf *out, const Slice *lines, size_t count);
 
 // dictd.c: DICT databases (index of headword, offset, size in base 64; texts); a document an entry.
 SourceReader dictd_read;

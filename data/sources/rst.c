@@ -356,7 +356,8 @@ static void block(Rst *r) {
     } else if (slice_same(text, "..") || slice_starts(text, ".. ")) {
         explicit_markup(r, text, indent);
     } else if (is_ruler(line) || is_border(line)) {
-        r->at++;
+        size_t table = rst_grid_table(r->out, r->lines + r->at, r->count - r->at);
+        r->at += table > 0 ? table : 1;
     } else if (next_rules && indent == 0) {
         rst_inline(r->out, text);
         textbuf_char(r->out, '\n');

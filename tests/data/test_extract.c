@@ -307,6 +307,17 @@ Test(rst, blocks_at_the_end_of_the_text) {
     check_markup(rst_to_text, ".. c:function:: int f(*x*)\n\n   b\n", "int f(x)\n\n   b\n");
 }
 
+Test(rst, grid_tables_become_rows_of_cells) {
+    check_markup(rst_to_text,
+                 "+-----+-----------+\n| A   | ``b c``   |\n+=====+===========+\n"
+                 "| \xc3\xa9   | :func:`f  |\n|     | <m.f>`    |\n+-----+-----------+\n"
+                 "| spans both      |\n+-----+-----------+\n\nend\n",
+                 "A | b c\n\xc3\xa9 | f\nspans both\n\nend\n");
+    check_markup(rst_to_text, "   +--+--+\n   |a |b |\n", "   a | b\n");
+    check_markup(rst_to_text, "+--+\n", "");
+    check_markup(rst_to_text, "+--+\n|\n+\n||||\n", "||\n");
+}
+
 // A parser that looks for the end of every opened mark would need hours for these.
 Test(extract, hostile_markup_takes_linear_time) {
     static const char *const UNITS[] = {"C<",     "L<<  ",       "*a ",  "``a ",
