@@ -28,7 +28,7 @@ static void usage(FILE *out) {
         fprintf(out, "  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
     }
     fputs("\nexit codes:", out);
-    for (Status st = OK; st <= E_WATCHDOG; st++) {
+    for (Status st = OK; st < STATUS_COUNT; st++) {
         fprintf(out, "%s%d %s", st == OK ? " " : "; ", status_exit_code(st), status_text(st));
     }
     fputc('\n', out);

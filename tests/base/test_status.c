@@ -29,7 +29,6 @@ done:
 Test(status, names_and_exit_codes_come_from_the_table) {
     cr_expect_eq(status_exit_code(OK), 0);
     cr_expect_eq(status_exit_code(E_USAGE), 64);
-    cr_expect_eq(status_exit_code(E_WATCHDOG), 79);
     cr_expect_str_eq(status_name(E_DIVERGED), "E_DIVERGED");
     cr_expect_neq(strlen(status_text(E_IO)), 0);
 }
