@@ -106,6 +106,7 @@ static float widen(uint16_t half, Format f) {
     return value;
 }
 
+// An element at any address.
 static real read_one(const char *at, Dtype d) {
     float single;
     double wide;
@@ -123,6 +124,7 @@ static real read_one(const char *at, Dtype d) {
     }
 }
 
+// The common case, the same format on disk and in memory, is a copy.
 void reals__decode(real *out, const void *bytes, Dtype d, size_t count) {
     ASSERT(dtype__is_float(d));
     if (count == 0) return;  // then pointers may be NULL

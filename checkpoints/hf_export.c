@@ -21,6 +21,7 @@ typedef struct Export {
     uint64_t total_bytes;
 } Export;
 
+// Shards count from 1, as in every directory on the Hub.
 static void shard_name(char out[FILE_NAME_BYTES], int shard, int shards) {
     if (shards == 1)
         snprintf(out, FILE_NAME_BYTES, "%s", SINGLE);
@@ -46,6 +47,7 @@ static void plan_shards(Export *e, uint64_t max_bytes) {
     e->shards = shard + 1;
 }
 
+// Borrows the row's data.
 static StSource source_of(const Param *p, Dtype dtype) {
     StSource s = {.t = {.dtype = dtype, .ndim = p->ndim}, .data = p->data};
     _Static_assert(PARAM_NAME_BYTES <= sizeof s.t.name, "a row's name fits a tensor's");
@@ -54,6 +56,7 @@ static StSource source_of(const Param *p, Dtype dtype) {
     return s;
 }
 
+// The rows of one shard in their order. The file appears whole or not at all.
 static Status write_shard(const Export *e, int shard) {
     StSource *sources = calloc((size_t)e->ps->count + 1, sizeof *sources);
     if (sources == NULL)
@@ -70,6 +73,7 @@ static Status write_shard(const Export *e, int shard) {
     return st;
 }
 
+// total_size counts data without headers, as the reference library does.
 static Status write_index(const Export *e) {
     JsonOut out = {.indent = 2};
     jsonout_open_object(&out, NULL);

@@ -24,6 +24,7 @@ typedef struct Shard {
     StFile *file;
 } Shard;
 
+// An opened directory: its files, mapped and checked, and the index that named them.
 typedef struct HfDir {
     const char *path;
     Shard *shards;
@@ -44,6 +45,7 @@ static void hf_close(HfDir *d) {
     *d = (HfDir){0};
 }
 
+// Opens a file once, however many tensors the index puts in it.
 static Status add_shard(HfDir *d, const char *name) {
     for (int i = 0; i < d->count; i++) {
         if (strcmp(d->shards[i].name, name) == 0) return OK;
@@ -64,6 +66,8 @@ static Status add_shard(HfDir *d, const char *name) {
     return OK;
 }
 
+// Where a tensor is. Names are unique over all shards: a single file by the format, several by the
+// index.
 static Found find(const HfDir *d, const char *name) {
     for (int i = 0; i < d->count; i++) {
         const StTensor *t = st_find(d->shards[i].file, name);
@@ -74,6 +78,7 @@ static Found find(const HfDir *d, const char *name) {
 
 // --- the index ---
 
+// A visitor of weight_map.
 static Status open_mapped(const char *tensor, const Json *value, void *user) {
     HfDir *d = user;
     const char *name = json_text(value, "");
@@ -85,6 +90,7 @@ static Status open_mapped(const char *tensor, const Json *value, void *user) {
     return add_shard(d, name);
 }
 
+// A visitor of weight_map: the promise is kept.
 static Status check_mapped(const char *tensor, const Json *value, void *user) {
     const HfDir *d = user;
     for (int i = 0; i < d->count; i++) {
@@ -121,6 +127,7 @@ static Status open_sharded(HfDir *d) {
     return check_unmapped(d, map);
 }
 
+// A single file wins, as it does in the reference library.
 static Status open_any(HfDir *d) {
     char single[PATH_BYTES];
     path_join(single, d->path, SINGLE);
@@ -151,6 +158,7 @@ static bool is_ignored(const char *name) {
     return false;
 }
 
+// The row's tensor exists, has its shape, and holds numbers.
 static Status check_row(const HfDir *d, const Param *p) {
     Found f = find(d, p->name);
     if (f.tensor == NULL) {
@@ -179,6 +187,7 @@ static int compare_texts(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+// A weight that nobody would read is a sign of the wrong configuration, not something to pass over.
 static Status check_extra(const HfDir *d, const ParamSet *ps, bool tied) {
     size_t count = (size_t)ps->count;
     const char **rows = malloc((count + 1) * sizeof *rows);
@@ -225,6 +234,7 @@ static Status compare_values(Found a, Found b, bool *equal) {
     return st;
 }
 
+// A head without an embedding counts as different.
 static Status peek_tied(const HfDir *d, bool *head_present, bool *tied_differs) {
     Found head = find(d, HEAD), embedding = find(d, EMBEDDING);
     *head_present = head.tensor != NULL;

@@ -36,6 +36,7 @@ static void step_dir_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t s
     path_join(path, ckpt_dir, name);
 }
 
+// Rank 0 alone lists: the others hear the candidates from it, one by one.
 static Status list_on_root(const Mesh *mesh, const char *ckpt_dir, StepList *list) {
     *list = (StepList){0};
     TRY(path__check(ckpt_dir));
@@ -44,6 +45,8 @@ static Status list_on_root(const Mesh *mesh, const char *ckpt_dir, StepList *lis
     return steps__list(ckpt_dir, list);
 }
 
+// Local failures end inside open_verified, which agrees; so all ranks take each turn of the loop
+// together.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
     *step = -1;
     StepList list;
@@ -74,6 +77,7 @@ static void slice_shape(int64_t dim[3], const Slice *s) {
     for (int i = 0; i < s->ndim; i++) dim[i] = s->dim[i];
 }
 
+// The stored tensor a slice is a part of; *out is set also when only its shape is wrong.
 static Status find_tensor(const StFile *f, const char *path, const Slice *want,
                           const StTensor **out) {
     int64_t dim[3];
@@ -120,12 +124,14 @@ static Status check_layout(const StFile *f, const char *path, const CkptPart *pa
     return st;
 }
 
+// The checksum held, so the file is what was saved; the shape says whether it is what is wanted.
 static Status load_slice(const StFile *f, const char *path, const Slice *s) {
     const StTensor *t;
     TRY(find_tensor(f, path, s, &t));
     return st_read_reals(f, t, s->data, s->begin, s->count);
 }
 
+// The file was checked by all ranks together; here each maps it and copies its own ranges.
 static Status load_part(const char *step_dir, const CkptPart *part) {
     char path[PATH_BYTES];
     path_join(path, step_dir, part->file);

@@ -40,6 +40,7 @@ static void pack_integer(PackOut *w, const char *key, int64_t v) {
     packout_i64(w, v);
 }
 
+// The names are for people and other programs; the checksums are read by position.
 static void pack_file(PackOut *w, const FileRecord *r, const Slice *layout) {
     packout_map(w, 4);
     packout_text(w, "file");
@@ -57,6 +58,8 @@ static void pack_file(PackOut *w, const FileRecord *r, const Slice *layout) {
     }
 }
 
+// Keys are explained in docs/formats.md. Config and state are binary: their length has no limit of
+// a text's.
 static void pack_manifest(PackOut *w, const Manifest *m, const FileTable *files,
                           const CkptPart *parts) {
     const char *config = m->config == NULL ? "" : m->config;
@@ -122,6 +125,7 @@ static Hash128 read_hash128(const PackValue *v) {
     return (Hash128){pack_u64(pack_at(v, 0), 0), pack_u64(pack_at(v, 1), 0)};
 }
 
+// An axis of the mesh that saved: at least 1.
 static Status read_extent(const PackValue *root, const char *key, int *out) {
     int64_t v = pack_i64(pack_get(root, key), 0);
     if (v < 1 || v > INT32_MAX) FAIL(E_FORMAT, HINT, "'%s' is %lld", key, (long long)v);
@@ -129,6 +133,7 @@ static Status read_extent(const PackValue *root, const char *key, int *out) {
     return OK;
 }
 
+// The checksum finds accidents, not forgeries: values are checked as if there were none.
 static Status read_values(const PackValue *root, Manifest *m) {
     char format[64];
     pack_text(pack_get(root, "format"), format, sizeof format);
@@ -150,6 +155,7 @@ static Status read_values(const PackValue *root, Manifest *m) {
     return copy_bytes(pack_get(root, "state"), &m->state, &m->state_bytes, "state");
 }
 
+// A file name is joined to the directory later, so it must not lead out of it.
 static Status read_file_record(const PackValue *v, FileRecord *r) {
     pack_text(pack_get(v, "file"), r->file, sizeof r->file);
     if (!file__is_plain(r->file)) FAIL(E_FORMAT, HINT, "'%s' is not a plain file name", r->file);
@@ -201,6 +207,7 @@ done:
     return st;
 }
 
+// On failure both outputs are empty, and the message names the file.
 Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) {
     *m = (Manifest){0};
     *files = (FileTable){0};
@@ -227,6 +234,8 @@ Status checkpoint_manifest(const char *step_dir, Manifest *m) {
 
 // --- verifying ---
 
+// `first` is the running number of the file's first tensor: ranks share tensors, not files, for
+// sizes differ.
 static Status verify_file(const char *path, const FileRecord *r, size_t first, int rank, int size) {
     uint64_t bytes;
     TRY(file_size(path, &bytes));  // before anything is mapped: a short file is the common damage

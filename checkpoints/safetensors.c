@@ -26,6 +26,8 @@ struct StFile {
     char path[PATH_BYTES];
 };
 
+// Every refusal of this file: E_FORMAT with path, tensor (NULL: none in particular) and cause.
+// Names come from the file and are cut, so that a message stays a line.
 __attribute__((format(printf, 3, 4))) static Status bad(const StFile *f, const char *tensor,
                                                         const char *fmt, ...) {
     char cause[512];
@@ -47,6 +49,7 @@ void shape__text(char *out, size_t capacity, const int64_t *dim, int ndim) {
     if (used < capacity) snprintf(out + used, capacity - used, ndim == 0 ? "[]" : "]");
 }
 
+// No slash, no leading dot, nothing that would break a line of a message.
 bool file__is_plain(const char *name) {
     size_t n = strlen(name);
     if (n == 0 || n >= FILE_NAME_BYTES || name[0] == '.') return false;
@@ -78,6 +81,7 @@ static Status parse_name(const StFile *f, StTensor *t, const char *name) {
     return OK;
 }
 
+// Fills dims and the bytes they need. No product is formed before it is known to fit.
 static Status parse_shape(const StFile *f, StTensor *t, const Json *shape) {
     if (!json_is_array(shape)) return bad(f, t->name, "'shape' is missing or not a list");
     if (json_count(shape) > MAX_DIMS) {
@@ -102,6 +106,7 @@ static Status parse_shape(const StFile *f, StTensor *t, const Json *shape) {
     return OK;
 }
 
+// The pair must lie in the data section and span exactly what shape and dtype need.
 static Status parse_offsets(const StFile *f, StTensor *t, const Json *offsets) {
     if (!json_is_array(offsets) || json_count(offsets) != 2 || !json_is_int(json_at(offsets, 0)) ||
         !json_is_int(json_at(offsets, 1))) {
@@ -129,6 +134,7 @@ static Status metadata_check(const char *key, const Json *value, void *user) {
     return OK;
 }
 
+// One member of the header. f->count grows only when the entry is whole.
 static Status parse_entry(const char *key, const Json *value, void *user) {
     StFile *f = user;
     if (strcmp(key, "__metadata__") == 0) {
@@ -149,6 +155,7 @@ static Status parse_entry(const char *key, const Json *value, void *user) {
     return OK;
 }
 
+// Order in the data section; the name makes it total, so that equal files give equal tables.
 static int compare_places(const void *a, const void *b) {
     const StTensor *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
@@ -161,6 +168,8 @@ static int compare_names(const void *a, const void *b) {
     return strcmp((*x)->name, (*y)->name);
 }
 
+// Sorted by place, each tensor must begin where the last one ended, and the last must end with the
+// file.
 static Status check_coverage(StFile *f) {
     if (f->count > 0) qsort(f->tensors, (size_t)f->count, sizeof *f->tensors, compare_places);
     uint64_t end = 0;
@@ -180,6 +189,7 @@ static Status check_coverage(StFile *f) {
     return OK;
 }
 
+// Both tables are sized by the number of members, which the length of the text bounds.
 static Status parse_header(StFile *f, const Json *root) {
     if (!json_is_object(root)) return bad(f, NULL, "the header is not a JSON object");
     size_t entries = json_count(root);
@@ -197,6 +207,7 @@ static Status parse_header(StFile *f, const Json *root) {
     return OK;
 }
 
+// Only the length field is read before it is checked against the size of the file.
 static Status read_header(StFile *f) {
     if (f->map.bytes < LENGTH_BYTES) return bad(f, NULL, "only %zu bytes long", f->map.bytes);
     uint64_t length;
@@ -249,6 +260,7 @@ const StTensor *st_tensor(const StFile *f, int i) {
     return &f->tensors[i];
 }
 
+// Binary search: imports look up every tensor of files with thousands.
 const StTensor *st_find(const StFile *f, const char *name) {
     size_t low = 0, high = (size_t)f->count;
     while (low < high) {

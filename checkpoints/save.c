@@ -17,6 +17,7 @@ typedef struct Piece {
     const real *data;  // has a meaning on the rank that declared it
 } Piece;
 
+// One file of the checkpoint, as this rank sees it.
 typedef struct PartPlan {
     const CkptPart *part;
     int owner;
@@ -43,6 +44,7 @@ static size_t elements(const Slice *s) {
     return n;
 }
 
+// Zeroed behind the name, so that its bytes can be hashed.
 static StTensor tensor_of(const Slice *s) {
     StTensor t = {.dtype = DTYPE_REAL, .ndim = s->ndim};
     ASSERT(strlen(s->tensor) < sizeof t.name);
@@ -73,6 +75,7 @@ static Status layout_find(const CkptPart *part, const Slice *s, int *at) {
          s->tensor);
 }
 
+// Slices become pieces in the order of the file. Empty ones vanish: nothing is sent for them.
 static Status plan_mine(PartPlan *p) {
     const SliceTable *table = &p->part->mine;
     p->mine = calloc((size_t)table->count + 1, sizeof *p->mine);
@@ -94,6 +97,7 @@ static Status plan_mine(PartPlan *p) {
     return OK;
 }
 
+// Names and shapes of all files. Ranks that disagree would wait for pieces that never come.
 static uint64_t layout_hash(const Save *s) {
     uint64_t hash = 0;
     for (int i = 0; i < s->count; i++) {
@@ -158,6 +162,7 @@ static Status check_coverage(const PartPlan *p, size_t count) {
     return st;
 }
 
+// Collective. After a failure the plan is empty, and the caller agrees.
 static Status gather_pieces(Save *s, PartPlan *p) {
     int size = s->mesh->size;
     p->offsets = calloc((size_t)size + 1, sizeof *p->offsets);
@@ -188,6 +193,7 @@ static size_t buffer_elements(const Save *s) {
 }
 
 // Collective.
+// Every rank takes part in each gather, whatever failed before; one agreement ends the phase.
 static Status save_plan(Save *s) {
     comm_check_same(s->mesh->world, layout_hash(s), "the layout of the checkpoint's files");
     Status st = OK;
@@ -208,6 +214,7 @@ static Status save_plan(Save *s) {
 
 // --- exchange and write ---
 
+// Blocking, in the order in which the owner asks: by tensor, then by place.
 static void send_pieces(const Save *s, const PartPlan *p) {
     for (size_t i = 0; i < p->mine_count; i++) {
         const Piece *piece = &p->mine[i];
@@ -239,6 +246,7 @@ static const real *receive_tensor(const Save *s, const PartPlan *p, size_t *curs
     return own != NULL ? own : s->buffer;
 }
 
+// Hashed from memory, before the disk could change a bit of it.
 static Status write_tensor(StWriter *w, PartPlan *p, int tensor, const real *data) {
     size_t bytes = elements(&p->part->layout[tensor]) * sizeof(real);
     p->record.tensor_hash[tensor] = hash64(data, bytes);
@@ -257,6 +265,7 @@ static Status open_file(const Save *s, const PartPlan *p, StWriter *w) {
     return st;
 }
 
+// The owner's walk: receive, hash, write, tensor by tensor.
 static Status own_part(const Save *s, PartPlan *p) {
     StWriter w = {.fd = -1};
     size_t *cursor = malloc((size_t)s->mesh->size * sizeof *cursor);
@@ -294,6 +303,7 @@ static Status save_parts(Save *s) {
 
 // --- publish ---
 
+// Rank 0 alone. The manifest is the last file; the rename makes the step visible.
 static Status publish(const Save *s, const CkptPart *parts) {
     FileTable files = {calloc((size_t)s->count + 1, sizeof(FileRecord)), s->count, 0};
     if (files.files == NULL)
@@ -307,6 +317,7 @@ static Status publish(const Save *s, const CkptPart *parts) {
 }
 
 // Collective.
+// Checksums come from the owners first: rank 0 has seen its own files only.
 static Status save_publish(Save *s, const CkptPart *parts) {
     for (int i = 0; i < s->count; i++) {
         PartPlan *p = &s->plans[i];
@@ -331,6 +342,7 @@ static void save_free(Save *s) {
     free(s->buffer);
 }
 
+// Four phases, each ended by one agreement, so that every rank leaves by the same one.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts,
                        int part_count, const Manifest *m, int keep) {
     Save s = {.mesh = mesh, .ckpt_dir = ckpt_dir, .manifest = m, .count = part_count};

@@ -13,6 +13,7 @@
 
 enum { HEADER_ALIGN = 8, CONVERT_COUNT = 1 << 16 };  // elements converted at a time
 
+// For the system calls made here; errno is that of the call that failed.
 static Status write_failed(const StWriter *w, const char *doing) {
     const char *hint = errno == ENOSPC || errno == EDQUOT
                            ? "free disk space, or write to another disk"
@@ -20,6 +21,8 @@ static Status write_failed(const StWriter *w, const char *doing) {
     FAIL(E_IO, hint, "%s: cannot %s: %s", w->path, doing, strerror(errno));
 }
 
+// Joining must not overflow later, where a long path would be a bug and not the user's mistake. Two
+// names fit behind the directory: that of a step and that of a file.
 Status path__check(const char *dir) {
     size_t n = strlen(dir);
     if (n == 0 || n + 2 * FILE_NAME_BYTES > PATH_BYTES) {
@@ -29,6 +32,7 @@ Status path__check(const char *dir) {
     return OK;
 }
 
+// Data in the order of the header, without a gap.
 static void layout_tensors(StTensor *tensors, int count) {
     uint64_t at = 0;
     for (int i = 0; i < count; i++) {
@@ -89,6 +93,7 @@ Status stwriter__open(StWriter *w, const char *path, StTensor *tensors, int coun
     return st;
 }
 
+// Pieces may be of any size; their sum is fixed by the header.
 Status stwriter__data(StWriter *w, const void *data, size_t bytes) {
     ASSERT(bytes <= w->left);
     w->left -= bytes;
@@ -96,6 +101,7 @@ Status stwriter__data(StWriter *w, const void *data, size_t bytes) {
     return write_all(w->fd, data, bytes, w->path);
 }
 
+// Also the last chance of a network file system to report a full disk.
 Status stwriter__sync(StWriter *w) {
     ASSERT(w->left == 0);
     if (fsync(w->fd) != 0) return write_failed(w, "bring it to the disk");
@@ -110,6 +116,7 @@ void stwriter__close(StWriter *w) {
     w->fd = -1;
 }
 
+// Straight from memory where disk and memory agree, else through a small buffer.
 static Status write_converted(StWriter *w, const StSource *src) {
     Dtype d = src->t.dtype;
     uint64_t count = st__elements(&src->t);
@@ -145,6 +152,7 @@ static Status write_tensors(StWriter *w, const char *path, const StSource *src, 
     return st;
 }
 
+// A rename is on the disk only when the directory that holds the name is.
 static Status sync_parent(const char *path) {
     char dir[PATH_BYTES];
     snprintf(dir, sizeof dir, "%s", path);
@@ -155,6 +163,7 @@ static Status sync_parent(const char *path) {
     return dir_sync(dir);
 }
 
+// A neighbour is written first and renamed: the old file stays whole until the new one is.
 Status st_write(const char *path, const StSource *src, int count) {
     char tmp[PATH_BYTES];
     if (strlen(path) + sizeof ".tmp" > sizeof tmp) {

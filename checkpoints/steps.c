@@ -34,6 +34,7 @@ typedef struct Search {
     int capacity;
 } Search;
 
+// A visitor of dir_each: keeps what step__name would have made.
 static Status collect(const char *name, void *user) {
     Search *s = user;
     int64_t step = parse_name(name, s->suffix);
@@ -54,6 +55,7 @@ static int newest_first(const void *a, const void *b) {
     return (*x < *y) - (*x > *y);
 }
 
+// Newest first. On failure the list is empty.
 static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepList *list) {
     *list = (StepList){0};
     if (!path_exists(ckpt_dir)) return OK;
@@ -73,6 +75,7 @@ void steps__free(StepList *list) {
     *list = (StepList){0};
 }
 
+// Cleaning up after a failure must not replace its message.
 void dir__discard(const char *path) {
     char *message = strdup(err_message()), *hint = strdup(err_hint());
     ASSERT(message != NULL && hint != NULL);
@@ -89,6 +92,8 @@ static void step_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step,
     path_join(path, ckpt_dir, name);
 }
 
+// Only one process at a time writes to a checkpoint directory, so what is unfinished here is
+// abandoned.
 void steps__recover(const char *ckpt_dir) {
     StepList list;
     char path[PATH_BYTES], whole[PATH_BYTES];
@@ -114,6 +119,8 @@ static Status move(const char *from, const char *to) {
          from, to, strerror(errno));
 }
 
+// The files are synced by their writers, the names here: first those in the step, then the step's
+// own.
 Status steps__publish(const char *ckpt_dir, int64_t step) {
     char tmp[PATH_BYTES], whole[PATH_BYTES], old[PATH_BYTES];
     step_path(tmp, ckpt_dir, step, ".tmp");

@@ -25,6 +25,7 @@ enum {
     VALUE_BYTES = 80
 };
 
+// What messages need: the value asked for and the file it stands in.
 typedef struct Source {
     const Json *root;
     const char *path;
@@ -77,6 +78,7 @@ static void set_text(Text dst, const char *src) {
 
 // --- reading ---
 
+// A value as a message shows it; FixedKey compares the same text.
 static void value_text(char out[VALUE_BYTES], const Json *v) {
     if (json_is_none(v))
         snprintf(out, VALUE_BYTES, "null");
@@ -92,6 +94,7 @@ static void value_text(char out[VALUE_BYTES], const Json *v) {
         snprintf(out, VALUE_BYTES, "a list or an object");
 }
 
+// Every refusal of a value: file, key, what it is and what it may be.
 static Status refuse(const Source *s, const char *key, const char *supported) {
     char value[VALUE_BYTES];
     value_text(value, json_get(s->root, key));
@@ -99,6 +102,7 @@ static Status refuse(const Source *s, const char *key, const char *supported) {
          supported);
 }
 
+// null counts as absent, as in the reference library.
 static Status read_ints(ModelConfig *m, const Source *s, const IntKey *keys, int count) {
     for (int i = 0; i < count; i++) {
         const IntKey *k = &keys[i];
@@ -143,6 +147,7 @@ static Status read_bool(const Source *s, const char *key, bool fallback, bool *o
     return json_is_none(v) || json_is_bool(v) ? OK : refuse(s, key, "true or false");
 }
 
+// `absent` is what the reference class assumes; an explicit null means none.
 static Status read_pad(ModelConfig *m, const Source *s, int absent) {
     const Json *v = json_get(s->root, "pad_token_id");
     m->pad_id = v == NULL ? absent : (int)json_int(v, -1);
@@ -193,6 +198,7 @@ static Status read_lrpe(ModelConfig *m, const Source *s) {
     return OK;
 }
 
+// Ours only: the mixer of each layer, as in model.pattern.
 static Status read_pattern(ModelConfig *m, const Source *s, const char *pure) {
     const Json *v = json_get(s->root, "layer_pattern");
     const char *pattern = json_is_none(v) ? pure : json_text(v, "");
@@ -204,6 +210,7 @@ static Status read_pattern(ModelConfig *m, const Source *s, const char *pure) {
     return OK;
 }
 
+// Defaults are those of the reference class; sizes have none, for every file states them.
 static Status read_transnormer(ModelConfig *m, const Source *s) {
     set_text(m->family, "tnl");
     TRY(check_fixed(s, TNL_FIXED, COUNT(TNL_FIXED)));
@@ -239,6 +246,7 @@ static Status read_rope(ModelConfig *m, const Source *s) {
     return read_positive(&inner, "rope_theta", ROPE_BASE, &m->rope_base);
 }
 
+// rope_scaling and biases change the numbers, so they are refused, not ignored.
 static Status read_llama(ModelConfig *m, const Source *s, bool hybrid) {
     set_text(m->family, "llama");
     TRY(check_fixed(s, LLAMA_FIXED, COUNT(LLAMA_FIXED)));
@@ -290,6 +298,7 @@ Status model_config_read_hf(ModelConfig *m, const char *path) {
 
 // --- writing ---
 
+// Pure models have names everywhere; all else needs keys of our own.
 static bool is_hybrid(const ModelConfig *m) {
     char pure = m->kind == FAMILY_LLAMA ? 'N' : 'L';
     for (int l = 0; l < m->layers; l++) {
@@ -369,6 +378,7 @@ static void write_llama(JsonOut *out, const ModelConfig *m) {
     write_lrpe(out, m);
 }
 
+// Keys in a fixed order, no time and no version: equal models give equal files.
 char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
     JsonOut out = {.indent = 2};
     jsonout_open_object(&out, NULL);
