@@ -54,11 +54,11 @@ static bool proxy_ask(char *proxy, size_t capacity, const char *url) {
         err_clear();
         return false;
     }
-    // Lines for single hosts (Acquire::http::Proxy::HOST) follow a longer key, which the blank
-    // below excludes.
-    char format[64];
-    snprintf(format, sizeof format, "%s \"%%511[^\"]\"", key);
-    bool found = sscanf(text, format, value) == 1;
+    // Lines for single hosts (Acquire::http::Proxy::HOST) have more of a key before their value.
+    char start[64];
+    snprintf(start, sizeof start, "%s \"", key);
+    const char *line = strstr(text, start);
+    bool found = line != NULL && sscanf(line + strlen(start), "%511[^\"]", value) == 1;
     free(text);
     snprintf(proxy, capacity, "%s", strcmp(value, "DIRECT") == 0 ? "" : value);
     return found;
@@ -67,7 +67,8 @@ static bool proxy_ask(char *proxy, size_t capacity, const char *url) {
 static Status uri_download(const PackageUri *uri, const char *path) {
     char proxy[512];
     FetchPolicy policy = FETCH_POLICY;
-    policy.tries = 4;  // apt-get is still to come
+    policy.tries = 3;  // apt-get is still to come, and then the sample: do not keep people waiting
+    policy.connect_s = 10;
     if (proxy_ask(proxy, sizeof proxy, uri->url)) policy.proxy = proxy;
     FetchWant want = {uri->bytes, uri->sha256};
     FetchReport report;
@@ -76,7 +77,9 @@ static Status uri_download(const PackageUri *uri, const char *path) {
 }
 
 static Status apt_download(const char *package, const char *dir) {
-    const char *const argv[] = {"apt-get", "download", package, NULL};
+    const char *const argv[] = {
+        "apt-get", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", "download",
+        package,   NULL};
     char *text;
     TRY(command_read(&text, argv, dir, APT_DOWNLOAD_S));
     free(text);

@@ -112,7 +112,8 @@ static void serve_one(BadServer *s, int fd) {
         if (strstr(request, "\r\n\r\n") != NULL) break;
     }
     char path[256] = "";
-    sscanf(request, "GET %255s", path);
+    // A proxy is asked for whole addresses: "GET http://host/path".
+    if (sscanf(request, "GET http://%*[^/]%255s", path) != 1) sscanf(request, "GET %255s", path);
     const char *range = strstr(request, "Range: bytes=");
     s->last_range = range == NULL ? 0 : strtol(range + 13, NULL, 10);
     int number = atomic_fetch_add(&s->requests, 1) + 1;

@@ -2,6 +2,8 @@
 // published vectors.
 #include "data/fetch.h"
 
+#include <sys/stat.h>
+
 #include "base/file.h"
 #include "base/log.h"
 #include "bad_server.h"
@@ -244,6 +246,91 @@ Test(package, reads_what_apt_prints_and_refuses_paths) {
     cr_assert_eq(package_uri_parse(&u, "'http://a/x.deb' .. 12 SHA256:00\n"), E_FORMAT);
     cr_assert_eq(package_uri_parse(&u, "E: Unable to locate package x"), E_FORMAT);
     cr_assert_eq(package_uri_parse(&u, ""), E_FORMAT);
+}
+
+// --- package_fetch with an APT of our own in PATH ---
+
+static void script_write(const Rig *r, const char *name, const char *text) {
+    char path[PATH_BYTES];
+    path_join(path, r->dir, name);
+    cr_assert_eq(file_write(path, text, strlen(text)), OK);
+    cr_assert_eq(chmod(path, 0755), 0);
+}
+
+// An apt-get that names `url` as the place of small_1.deb and can "download" it by itself when
+// `works`.
+static void apt_make(Rig *r, const char *url, const char *proxy, bool works) {
+    char text[1024], path[2 * PATH_BYTES];
+    snprintf(text, sizeof text,
+             "#!/bin/sh\n"
+             "case $1 in --print-uris) echo \"N: a note\"; "
+             "echo \"'%s' small_1.deb %d SHA256:%s\" ;;\n"
+             "*) %s ;; esac\n",
+             url, BODY_BYTES, r->sha256,
+             works ? "cp ../original small_1.deb" : "echo broken >&2; exit 100");
+    script_write(r, "apt-get", text);
+    snprintf(text, sizeof text, "#!/bin/sh\necho 'Acquire::http::Proxy::host \"x\";'\n%s%s%s\n",
+             proxy[0] ? "echo 'Acquire::http::Proxy \"" : "", proxy, proxy[0] ? "\";'" : "");
+    script_write(r, "apt-config", text);
+    snprintf(path, sizeof path, "%s:/usr/bin:/bin", r->dir);
+    setenv("PATH", path, 1);
+    unsetenv("http_proxy");
+    path_join(path, r->dir, "original");
+    cr_assert_eq(file_write(path, r->server.body, BODY_BYTES), OK);
+    path_join(path, r->dir, "packages");
+    cr_assert_eq(dir_make(path), OK);
+}
+
+static Status package_get(Rig *r) {
+    char packages[PATH_BYTES];
+    path_join(packages, r->dir, "packages");
+    return package_fetch(r->path, "small", packages);
+}
+
+Test(package, is_downloaded_from_where_apt_says) {
+    Rig r;
+    char url[64];
+    rig_open(&r);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/good", r.server.port);
+    apt_make(&r, url, "DIRECT", false);
+    cr_assert_eq(package_get(&r), OK, "%s", err_message());
+    cr_assert(fetch_matches(r.path, &r.want));
+    cr_assert_eq(atomic_load(&r.server.requests), 1);
+    cr_assert_eq(package_get(&r), OK);
+    cr_assert_eq(atomic_load(&r.server.requests), 1, "it lies there");
+    rig_close(&r);
+}
+
+Test(package, is_downloaded_through_apts_proxy) {
+    Rig r;
+    char proxy[64];
+    rig_open(&r);
+    snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d/", r.server.port);
+    apt_make(&r, "http://archive.invalid/good", proxy, false);
+    cr_assert_eq(package_get(&r), OK, "%s", err_message());
+    cr_assert(fetch_matches(r.path, &r.want));
+    rig_close(&r);
+}
+
+Test(package, is_left_to_apt_when_we_cannot_fetch_it) {
+    Rig r;
+    rig_open(&r);
+    apt_make(&r, "mirror+file:/etc/mirrors/good", "", true);
+    cr_assert_eq(package_get(&r), OK, "%s", err_message());
+    cr_assert(fetch_matches(r.path, &r.want));
+    rig_close(&r);
+}
+
+Test(package, that_nobody_can_fetch_is_an_io_error_with_apts_reason) {
+    Rig r;
+    char url[64];
+    rig_open(&r);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/missing", r.server.port);
+    apt_make(&r, url, "", false);
+    cr_assert_eq(package_get(&r), E_IO);
+    cr_assert_not_null(strstr(err_message(), "small"));
+    cr_assert_not_null(strstr(err_message(), "broken"));
+    rig_close(&r);
 }
 
 Test(command, gives_output_failure_reason_and_timeout) {
