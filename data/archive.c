@@ -26,6 +26,7 @@ bool path_safe(const char *path) {
     for (const char *p = path; *p != '\0'; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '\\') return false;
     }
+    // Every part between slashes: ".." anywhere could climb out.
     for (const char *part = path;;) {
         size_t n = strcspn(part, "/");
         if (n == 2 && part[0] == '.' && part[1] == '.') return false;
@@ -54,6 +55,7 @@ bool path_wanted(const char *path, const char *wanted) {
 
 // Decimal number in a blank-padded field; UINT64_MAX when it is none.
 static uint64_t ar_number(const char *field, size_t width) {
+    // Digits, then nothing but blanks.
     uint64_t v = 0;
     size_t i = 0;
     for (; i < width && field[i] >= '0' && field[i] <= '9'; i++)
@@ -97,6 +99,7 @@ typedef struct TarEntry {
     char type;
 } TarEntry;
 
+// Exactly `bytes`, or the archive is damaged.
 static Status tar_read(Tar *t, void *out, size_t bytes) {
     size_t got;
     TRY(decompressor_read(t->in, out, bytes, &got));
@@ -104,6 +107,7 @@ static Status tar_read(Tar *t, void *out, size_t bytes) {
     return OK;
 }
 
+// Streams cannot seek: what is not wanted is decompressed and dropped.
 static Status tar_skip(Tar *t, uint64_t bytes) {
     char waste[8192];
     while (bytes > 0) {
@@ -114,6 +118,7 @@ static Status tar_skip(Tar *t, uint64_t bytes) {
     return OK;
 }
 
+// Entries fill whole blocks.
 static uint64_t padding(uint64_t bytes) {
     return (TAR_BLOCK - bytes % TAR_BLOCK) % TAR_BLOCK;
 }
@@ -135,6 +140,7 @@ static uint64_t tar_number(const unsigned char *field, size_t width) {
     return i < width && field[i] != ' ' && field[i] != '\0' ? UINT64_MAX : v;
 }
 
+// The sum of all bytes of the header, its own field counted as blanks.
 static bool checksum_right(const unsigned char *block) {
     uint64_t sum = 0;
     for (int i = 0; i < TAR_BLOCK; i++) sum += i >= 148 && i < 156 ? ' ' : block[i];
@@ -158,6 +164,7 @@ static Status tar_header(Tar *t, TarEntry *entry) {
     const char *name = (const char *)block, *prefix = name + TAR_PREFIX_AT;
     entry->type = (char)block[156];
     bool posix = memcmp(block + 257, "ustar\0", 6) == 0 && prefix[0] != '\0';
+    // The name: given in full by an entry before, or prefix and name of ustar, or the name alone.
     if (t->long_name[0] != '\0') {
         memcpy(entry->path, t->long_name, sizeof entry->path);
     } else {
@@ -210,6 +217,7 @@ static Status file_put(const char *path, const char *data, size_t bytes) {
     return OK;
 }
 
+// Writes one wanted file; everything about it is checked before a byte is read.
 static Status tar_keep(Tar *t, const char *path, uint64_t bytes) {
     if (!path_safe(path)) {
         FAIL(E_FORMAT, "do not use this file", "%s: unsafe path '%.200s'", t->name, path);
@@ -236,6 +244,8 @@ static Status tar_keep(Tar *t, const char *path, uint64_t bytes) {
     return st;
 }
 
+// The loop over entries. Links, devices and directories are skipped like unwanted files: nothing
+// but regular files is ever made, so no link of the archive can redirect a later one.
 static Status tar_unpack(Tar *t) {
     for (;;) {
         TarEntry entry;
@@ -245,6 +255,7 @@ static Status tar_unpack(Tar *t) {
             TRY(tar_long_name(t, &entry));
             continue;
         }
+        // It held for this entry only.
         t->long_name[0] = '\0';
         const char *path = entry.path;
         while (path[0] == '.' && path[1] == '/') path += 2;
@@ -294,6 +305,7 @@ Status gzip_read(const char *path, char **text, size_t *bytes, uint64_t limit_by
     uint64_t in_bytes;
     TRY_GOTO(file_size(path, &in_bytes));
     TRY_GOTO(decompressor_open(&in, f, in_bytes, limit_bytes, path));
+    // The size in the trailer cannot be trusted, and covers one member only: grow as it comes.
     for (;;) {
         char *grown = realloc(out, capacity + 1);
         if (grown == NULL) {

@@ -19,6 +19,7 @@ enum { OUTPUT_LIMIT = 1 << 20, ERROR_LIMIT = 4096 };
 
 extern char **environ;
 
+// One stream of the child: our end, its end, and what came so far.
 typedef struct Pipe {
     int read_end, write_end;
     char *text;
@@ -33,6 +34,7 @@ static Status pipe_open(Pipe *p, size_t limit) {
     if (pipe(ends) != 0) FAIL(E_IO, "close some files", "pipe: %s", strerror(errno));
     p->read_end = ends[0];
     p->write_end = ends[1];
+    // Only the copies made by dup2 may reach the child, or its end would never be seen.
     fcntl(p->read_end, F_SETFD, FD_CLOEXEC);
     fcntl(p->write_end, F_SETFD, FD_CLOEXEC);
     return OK;
@@ -61,6 +63,8 @@ static void pipe_drain(Pipe *p) {
     p->text[p->bytes] = '\0';
 }
 
+// Until both streams end; false when the time is over. Both at once, as a full pipe stops the
+// child.
 static bool pipes_read(Pipe *out, Pipe *err, double deadline) {
     while (out->read_end >= 0 || err->read_end >= 0) {
         double left = deadline - clock_s();
@@ -73,6 +77,7 @@ static bool pipes_read(Pipe *out, Pipe *err, double deadline) {
     return true;
 }
 
+// Standard input is empty: a program that asks gets an answer at once.
 static Status spawn(pid_t *pid, const char *const argv[], const char *dir, const Pipe *out,
                     const Pipe *err) {
     posix_spawn_file_actions_t actions;
@@ -111,6 +116,7 @@ Status command_read(char **output, const char *const argv[], const char *dir, do
 
     bool in_time = pipes_read(&out, &err, clock_s() + timeout_s);
     if (!in_time) kill(pid, SIGKILL);
+    // Always wait, also for a killed child: no zombies in a job of days.
     int code = 0;
     while (waitpid(pid, &code, 0) < 0 && errno == EINTR) continue;
     if (!in_time) {

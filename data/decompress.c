@@ -28,10 +28,12 @@ struct Decompressor {
     ZSTD_DStream *zst;
 };
 
+// Nothing left, neither in the buffer nor in the file.
 static bool input_done(const Decompressor *d) {
     return d->in_at == d->in_have && d->in_left == 0;
 }
 
+// No compression at all: dpkg-deb can do that too.
 static Step step_plain(Decompressor *d, unsigned char *out, size_t bytes, size_t *made) {
     size_t have = d->in_have - d->in_at;
     *made = have < bytes ? have : bytes;
@@ -58,6 +60,7 @@ static Step step_gzip(Decompressor *d, unsigned char *out, size_t bytes, size_t 
     return rc == Z_OK || rc == Z_BUF_ERROR ? STEP_MORE : STEP_CORRUPT;
 }
 
+// The decoder checks the integrity fields and, told so by LZMA_FINISH, that nothing is missing.
 static Step step_xz(Decompressor *d, unsigned char *out, size_t bytes, size_t *made) {
     d->xz.next_in = d->in + d->in_at;
     d->xz.avail_in = d->in_have - d->in_at;
@@ -81,6 +84,7 @@ static Step step_zstd(Decompressor *d, unsigned char *out, size_t bytes, size_t 
                                     : STEP_MORE;  // rc 0: a frame ended, others may follow
 }
 
+// Reads on when the buffer is used up.
 static Status refill(Decompressor *d) {
     if (d->in_at < d->in_have || d->in_left == 0) return OK;
     size_t want = d->in_left < IN_BYTES ? (size_t)d->in_left : IN_BYTES;
@@ -94,6 +98,7 @@ static Status refill(Decompressor *d) {
     return OK;
 }
 
+// Magic numbers decide, not names: a renamed package works, a lying name does not matter.
 static Status choose_codec(Decompressor *d) {
     static const unsigned char GZIP[] = {0x1f, 0x8b}, ZSTD[] = {0x28, 0xb5, 0x2f, 0xfd};
     static const unsigned char XZ[] = {0xfd, '7', 'z', 'X', 'Z', 0};
@@ -139,6 +144,7 @@ Status decompressor_read(Decompressor *d, void *out, size_t bytes, size_t *got) 
     *got = 0;
     while (*got < bytes && !d->ended) {
         TRY(refill(d));
+        // A step that had no input and made nothing can never end: the data are cut off.
         size_t made = 0;
         bool starved = input_done(d);
         Step step = d->step(d, (unsigned char *)out + *got, bytes - *got, &made);
@@ -149,6 +155,7 @@ Status decompressor_read(Decompressor *d, void *out, size_t bytes, size_t *got) 
         if (starved && made == 0 && !d->ended) {
             FAIL(E_FORMAT, DAMAGED, "%s: compressed data end early", d->name);
         }
+        // The limit is on what comes out, whatever was promised.
         if (made > d->out_left) {
             FAIL(E_FORMAT, "do not use this file: it unpacks to an unreasonable size",
                  "%s: unpacks to more than the limit", d->name);

@@ -15,6 +15,7 @@ enum { TEXT_FILE_LIMIT = 1 << 30, TAB_STOP = 8, MAX_DIR_DEPTH = 32 };
 
 // --- growing text ---
 
+// Room for `extra` more bytes and the NUL; doubling keeps adding byte by byte linear.
 static void textbuf_reserve(TextBuf *b, size_t extra) {
     ASSERT(extra < SIZE_MAX / 4 && b->bytes < SIZE_MAX / 4);
     size_t need = b->bytes + extra + 1;  // the NUL
@@ -44,6 +45,7 @@ void textbuf_char(TextBuf *b, char c) {
 void textbuf_code_point(TextBuf *b, uint32_t code) {
     if (code == 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) code = 0xFFFD;
     char utf8[4];
+    // Length by value, then the continuation bytes from the last one up.
     size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     static const unsigned char LEAD[5] = {0, 0, 0xC0, 0xE0, 0xF0};
     for (size_t i = n - 1; i > 0; i--) {
@@ -78,6 +80,7 @@ bool line_next(Slice *rest, Slice *line) {
     return true;
 }
 
+// What may surround a line; a form feed is a page break in old manuals.
 static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f';
 }
@@ -146,6 +149,7 @@ bool doclist_take(DocList *l, uint64_t id, const char *title, Slice text, int64_
 
 // --- files ---
 
+// A name may be its suffix alone: "Rdata.rdb" is asked for like that.
 static bool suffix_matches(const char *name, const char *const *suffixes) {
     if (suffixes == NULL) return true;
     size_t n = strlen(name);
@@ -194,10 +198,12 @@ static Status walk_entry(const char *name, void *user) {
     if (w->depth >= MAX_DIR_DEPTH) {
         FAIL(E_IO, "point to a directory further down", "%s: nested too deeply", path);
     }
+    // The depth is limited: each level holds two paths on the stack.
     Walk deeper = {w->list, w->root, relative, w->suffixes, w->depth + 1};
     return dir_each(path, walk_entry, &deeper);
 }
 
+// Bytewise, whatever the locale: the order numbers the documents.
 static int path_compare(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }

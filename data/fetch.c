@@ -60,10 +60,12 @@ bool fetch_matches(const char *path, const FetchWant *want) {
     return readable && size_fits && hash_fits;
 }
 
+// A known size is the limit itself: one byte more is already wrong.
 static uint64_t size_limit(const Download *d) {
     return d->want->bytes > 0 ? d->want->bytes : d->policy->max_bytes;
 }
 
+// libcurl's sink. Returning less than was given ends the transfer; the flags tell why.
 static size_t receive(char *data, size_t one, size_t bytes, void *user) {
     (void)one;  // always 1
     Download *d = user;
@@ -78,6 +80,7 @@ static size_t receive(char *data, size_t one, size_t bytes, void *user) {
     return bytes;
 }
 
+// All limits of one connection; see FetchPolicy for their meaning.
 static void set_options(CURL *c, Download *d) {
     const FetchPolicy *p = d->policy;
     bool secure = strncmp(d->url, "https:", 6) == 0;
@@ -100,6 +103,7 @@ static void set_options(CURL *c, Download *d) {
     if (d->have > 0) curl_easy_setopt(c, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)d->have);
 }
 
+// What an HTTP status above 399 means for us.
 static Outcome classify_http(Download *d, long code) {
     snprintf(d->reason, sizeof d->reason, "the server answered %ld", code);
     if (code == 416) return TRY_RESTART;  // our part is longer than the file
@@ -107,6 +111,7 @@ static Outcome classify_http(Download *d, long code) {
     return TRY_STOP;
 }
 
+// Turns the result of a connection into what to do next, and keeps the reason for the message.
 static Outcome classify(Download *d, CURL *c, CURLcode rc) {
     if (rc == CURLE_OK) return TRY_DONE;
     if (d->reason[0] == '\0') snprintf(d->reason, sizeof d->reason, "%s", curl_easy_strerror(rc));
@@ -177,6 +182,7 @@ static void wait_before(Download *d, int failures) {
     while (nanosleep(&t, &t) != 0 && errno == EINTR) continue;
 }
 
+// Begins again from nothing.
 static void part_discard(Download *d) {
     remove(d->part);
     d->have = 0;
@@ -195,6 +201,7 @@ static void part_adopt(Download *d) {
     err_clear();
 }
 
+// Only a checked file gets its name: whoever sees it can use it.
 static Status part_accept(Download *d) {
     if (rename(d->part, d->path) != 0) {
         FAIL(E_IO, "check permissions and free space", "%s: %s", d->path, strerror(errno));
@@ -202,6 +209,7 @@ static Status part_accept(Download *d) {
     return OK;
 }
 
+// The loop over connections: see the top of the file.
 static Status download(Download *d) {
     bool known = d->want->sha256 != NULL && d->want->sha256[0] != '\0';
     int failures = 0, restarts = 0;
@@ -220,6 +228,7 @@ static Status download(Download *d) {
             FAIL(E_FORMAT, "refresh the package lists (apt-get update) or use another mirror",
                  "%s: %s", d->url, d->reason);
         }
+        // Without a checksum the rest could come from another version of the file.
         if (!known) part_discard(d);
         failures++;
         if (d->report->tries < d->policy->tries) wait_before(d, failures);
@@ -240,6 +249,7 @@ Status fetch_file(const char *url, const char *path, const FetchWant *want,
     int n = snprintf(d.part, sizeof d.part, "%s.part", path);
     if (n >= (int)sizeof d.part) FAIL(E_IO, "use a shorter path", "%s: path is too long", path);
 
+    // Counted by libcurl: several calls are fine, and the last clean-up frees everything.
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
         FAIL(E_IO, "check the installation of libcurl", "libcurl cannot start");
     }

@@ -17,6 +17,7 @@ typedef struct CodeRange {
     uint32_t first, last;
 } CodeRange;
 
+// The tables are short and text is mostly ASCII, which never gets here: no search tree.
 static bool in_ranges(uint32_t code, const CodeRange *ranges, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (code >= ranges[i].first && code <= ranges[i].last) return true;
@@ -31,6 +32,7 @@ static const CodeRange REMOVED[] = {
     {0x61C, 0x61C},   {0x180E, 0x180E}, {0x200B, 0x200B},   {0x200E, 0x200F},
     {0x202A, 0x202E}, {0x2060, 0x206F}, {0xE000, 0xF8FF},   {0xFDD0, 0xFDEF},
     {0xFEFF, 0xFEFF}, {0xFFF9, 0xFFFB}, {0xE0000, 0xE0FFF}, {0xF0000, 0x10FFFF}};
+// Zs, the spaces of all widths; line and paragraph separators are line ends instead.
 static const CodeRange SPACES[] = {{0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
                                    {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
 // Scripts and emoji whose spelling needs the joiners U+200C and U+200D. Not Hangul, which composes
@@ -39,6 +41,7 @@ static const CodeRange JOINING[] = {{0x600, 0x10FF},   {0x1200, 0x1AFF}, {0x2600
                                     {0xA800, 0xA95F},  {0xA980, 0xABFF}, {0xFE0F, 0xFE0F},
                                     {0x1F000, 0x1FAFF}};
 
+// The last two of every plane.
 static bool is_noncharacter(uint32_t code) {
     return (code & 0xFFFE) == 0xFFFE;
 }
@@ -71,6 +74,7 @@ typedef struct Cleaner {
     NormaliseCounts *counts;
 } Cleaner;
 
+// Keeps, replaces or drops one code point that is no line end.
 static void clean_code(Cleaner *c, uint32_t code) {
     bool joins = is_joiner(code) && IN(c->starter, JOINING);
     if (IN(code, REMOVED) || is_noncharacter(code) || (is_joiner(code) && !joins)) {
@@ -94,6 +98,7 @@ static bool is_line_end(uint32_t code) {
     return code == '\r' || code == 0x85 || code == 0x2028 || code == 0x2029;
 }
 
+// From bytes to clean code points.
 static void clean(Cleaner *c, Slice text) {
     while (text.bytes > 0) {
         // Most text is plain ASCII: copy runs of it.
@@ -187,6 +192,7 @@ Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
         char *text = normalise_text(doc->text, doc->bytes, &bytes, counts);
         if (text == NULL)
             FAIL(E_NOMEM, "free some memory", "no memory to normalise %s", doc->title);
+        // Judged against the original bytes, before anything was taken out.
         int64_t invalid = counts->invalid_bytes - invalid_before;
         bool garbled = invalid * 100 > (int64_t)doc->bytes * INVALID_PERCENT;
         counts->docs_in++;

@@ -31,6 +31,7 @@ Status package_uri_parse(PackageUri *uri, const char *text) {
     return OK;
 }
 
+// Where APT would get the package; needs the package lists, not the network.
 static Status uri_ask(PackageUri *uri, const char *package) {
     const char *const argv[] = {"apt-get", "--print-uris", "download", package, NULL};
     char *text;
@@ -64,6 +65,7 @@ static bool proxy_ask(char *proxy, size_t capacity, const char *url) {
     return found;
 }
 
+// By libcurl, with the proxy that APT would use.
 static Status uri_download(const PackageUri *uri, const char *path) {
     char proxy[512];
     FetchPolicy policy = FETCH_POLICY;
@@ -76,6 +78,7 @@ static Status uri_download(const PackageUri *uri, const char *path) {
     return fetch_file(uri->url, path, &want, &policy, &report);
 }
 
+// By APT itself: slower to fail, but it knows mirrors, credentials and transports of its own.
 static Status apt_download(const char *package, const char *dir) {
     const char *const argv[] = {
         "apt-get", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", "download",
@@ -91,6 +94,7 @@ typedef struct Copy {
     char name[256];  // the last in order, hence mostly the newest
 } Copy;
 
+// PACKAGE_VERSION_ARCH.deb
 static Status copy_visit(const char *name, void *user) {
     Copy *copy = user;
     size_t n = strlen(copy->package), m = strlen(name);
@@ -100,6 +104,7 @@ static Status copy_visit(const char *name, void *user) {
     return OK;
 }
 
+// A copy somebody put there, for machines without APT or network.
 static Status copy_find(char path[PATH_BYTES], const char *package, const char *dir) {
     Copy copy = {.package = package};
     TRY(dir_each(dir, copy_visit, &copy));

@@ -26,6 +26,7 @@ static void compress_block(uint32_t h[8], const unsigned char *block) {
         w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
                (uint32_t)block[4 * t + 2] << 8 | block[4 * t + 3];
     }
+    // The message schedule, then 64 rounds on the working variables a..h.
     for (int t = 16; t < 64; t++) {
         uint32_t s0 = rotate(w[t - 15], 7) ^ rotate(w[t - 15], 18) ^ w[t - 15] >> 3;
         uint32_t s1 = rotate(w[t - 2], 17) ^ rotate(w[t - 2], 19) ^ w[t - 2] >> 10;
@@ -54,6 +55,7 @@ void sha256_init(Sha256 *s) {
 
 void sha256_add(Sha256 *s, const void *data, size_t bytes) {
     const unsigned char *p = data;
+    // Fill the block begun earlier, then whole blocks, then keep the rest.
     size_t held = (size_t)(s->bytes % 64);
     s->bytes += bytes;
     if (held > 0) {
@@ -70,6 +72,7 @@ void sha256_add(Sha256 *s, const void *data, size_t bytes) {
 
 // 5.1.1: a one bit, zeros, the length in bits.
 void sha256_hex(Sha256 *s, char out[65]) {
+    // The length is taken before the padding counts as text.
     uint64_t bits = s->bytes * 8;
     static const unsigned char PAD[64] = {0x80};
     size_t held = (size_t)(s->bytes % 64);

@@ -30,6 +30,7 @@ static uint32_t u32(const unsigned char *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+// A cursor over untrusted bytes: one failure sticks, and then everything reads as zero.
 typedef struct Xdr {
     const unsigned char *at;
     size_t left;
@@ -77,6 +78,7 @@ Status r_strings(TextBuf *out, const unsigned char *data, size_t bytes, const ch
         if ((xdr_u32(&x) & R_TYPE_MASK) != R_CHARSXP) x.failed = true;
         uint32_t length = xdr_u32(&x);
         if (length == UINT32_MAX) length = 0;  // NA, a missing string
+        // The cursor checks the length against what is left: no allocation by a lie.
         const char *text = xdr_bytes(&x, length);
         if (text != NULL) textbuf_add(out, text, length);
         textbuf_char(out, '\n');
@@ -126,6 +128,7 @@ static int book_find(const TextBuf *text) {
     return -1;
 }
 
+// One record of the file to one novel; twice the same or an unknown one is damage.
 static Status record_read(TextBuf books[NOVELS], size_t *used, Slice data, const char *name) {
     unsigned char *raw = NULL;
     size_t raw_bytes = 0;
@@ -171,6 +174,7 @@ Status austen_read(DocList *docs, const char *dir, uint32_t source, int64_t limi
     for (size_t at = 0, used = 0; st == OK && at < bytes; at += used) {
         st = record_read(books, &used, (Slice){data + at, bytes - at}, path);
     }
+    // In the order of the table, not of the file; the file number of the id is the row.
     for (uint32_t b = 0; b < NOVELS; b++) {
         Slice text = share(&books[b], limit_bytes);
         int64_t ignored = 0;

@@ -15,6 +15,7 @@ enum { REFERENCE_LIMIT = 200, ENTRY_INDENT = 3, TITLE_BYTES = 60 };
 static const char HINT[] =
     "delete the source's directory below text in the cache, it will be fetched again";
 
+// A stretch of the text file.
 typedef struct Entry {
     uint64_t offset, bytes;
 } Entry;
@@ -46,6 +47,7 @@ static void entry_add(Entries *e, Entry one) {
     e->items[e->count++] = one;
 }
 
+// Order of the text; equal entries become neighbours.
 static int entry_compare(const void *a, const void *b) {
     const Entry *x = a, *y = b;
     if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
@@ -57,6 +59,7 @@ static bool about_database(Slice headword) {
     return slice_starts(headword, "00database") || slice_starts(headword, "00-database");
 }
 
+// Every line must point into the text: checked before anything is read from there.
 static Status index_read(Entries *e, Slice index, uint64_t text_bytes, const char *path) {
     Slice line;
     for (int number = 1; line_next(&index, &line); number++) {
@@ -86,6 +89,7 @@ static size_t reference_bytes(Slice s) {
     return 0;
 }
 
+// Copies text, taking the braces from references.
 static void put_references(TextBuf *out, Slice s) {
     for (size_t at = 0; at < s.bytes;) {
         size_t n = s.at[at] == '{' ? reference_bytes((Slice){s.at + at, s.bytes - at}) : 0;
@@ -135,6 +139,7 @@ static void entry_title(char *title, size_t capacity, Slice entry) {
     slice_copy(title, capacity, (Slice){line.at, n}, TITLE_BYTES);
 }
 
+// Entries to documents, each text once.
 static void entries_take(DocList *docs, const Entries *e, Slice text, uint32_t source,
                          int64_t limit_bytes) {
     TextBuf out = {0};

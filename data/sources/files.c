@@ -21,6 +21,7 @@ static size_t shared_prefix(const FileList *files) {
     return shared;
 }
 
+// Removes an ending, if something is left of the name.
 static void cut_suffix(char *text, const char *suffix) {
     size_t n = strlen(text), m = strlen(suffix);
     if (n > m && strcmp(text + n - m, suffix) == 0) text[n - m] = '\0';
@@ -50,6 +51,7 @@ Status files_convert(DocList *docs, const FileJob *job) {
     }
     bool full = false;
     for (size_t f = 0; f < files.count && !full; f++) {
+        // One buffer serves all files; texts are copied into the list.
         char path[PATH_BYTES], title[sizeof docs->docs->title];
         size_t bytes;
         path_join(path, job->dir, files.paths[f]);

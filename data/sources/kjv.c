@@ -17,6 +17,7 @@ enum { TABLE_AT = 0x54, WINDOW_LIMIT = 1 << 20, WINDOWS_LIMIT = 4096, BOOKS = 66
 
 static const char HINT[] = "delete the cache's directory text/kjv, it will be fetched again";
 
+// The file has short names only ("Ge", "1Sm"); books come in this order.
 static const char *const BOOK_NAMES[BOOKS] = {"Genesis",
                                               "Exodus",
                                               "Leviticus",
@@ -94,6 +95,7 @@ typedef struct CodeReader {
     int in_group, width;
 } CodeReader;
 
+// The next code, least significant bit first; -1 at the end of the data.
 static int code_next(CodeReader *r) {
     if (r->in_group == 8) {
         r->group += (size_t)r->width;
@@ -108,6 +110,7 @@ static int code_next(CodeReader *r) {
     return (int)(v >> bit % 8 & ((1u << r->width) - 1));
 }
 
+// Goes on with codes of another width, from the next whole group.
 static void code_width(CodeReader *r, int width) {
     if (r->in_group > 0) r->group += (size_t)r->width;
     r->in_group = 0;
@@ -134,6 +137,7 @@ static unsigned char lzw_emit(const LzwTable *t, unsigned char *stack, TextBuf *
     return (unsigned char)code;
 }
 
+// The decoder's loop: its table follows the encoder's one step behind.
 static Status lzw_run(LzwTable *t, CodeReader *r, TextBuf *out, size_t end) {
     int previous = -1;
     while (out->bytes < end) {
@@ -180,6 +184,7 @@ static uint32_t u32_at(Slice file, size_t at) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+// All windows, one after another, give the whole text.
 static Status windows_decode(TextBuf *out, Slice file, const char *path) {
     if (file.bytes < TABLE_AT + 12 || !slice_starts(file, "EC02")) {
         FAIL(E_FORMAT, HINT, "%s: not a file of the bible program", path);
@@ -243,6 +248,7 @@ typedef struct Chapter {
     int64_t limit, bytes;
 } Chapter;
 
+// Hands the collected chapter over; true when the limit is reached.
 static bool chapter_end(Chapter *c) {
     if (c->text.bytes == 0) return false;
     uint64_t id = doc_id(c->source, (uint32_t)c->book, (uint32_t)c->number);

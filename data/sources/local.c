@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 
+// What every file of one user source shares.
 typedef struct Local {
     DocList *docs;
     uint32_t source;
@@ -21,6 +22,7 @@ static bool ends_in(const char *path, const char *suffix) {
     return n > m && strcmp(path + n - m, suffix) == 0;
 }
 
+// One line of a .jsonl file. Errors name file and line, as people edit these files by hand.
 static Status record_take(Local *l, bool *full, Slice line, uint64_t id, const char *name) {
     char here[PATH_BYTES + 32], fallback[96];
     unsigned record = (unsigned)(id & UINT32_MAX);
@@ -42,6 +44,7 @@ static Status record_take(Local *l, bool *full, Slice line, uint64_t id, const c
     return OK;
 }
 
+// Record numbers are line numbers, blank lines counted.
 static Status records_take(Local *l, bool *full, Slice text, uint64_t id, const char *name) {
     Slice line;
     for (uint32_t record = 0; !*full && line_next(&text, &line); record++) {
@@ -50,6 +53,7 @@ static Status records_take(Local *l, bool *full, Slice text, uint64_t id, const 
     return OK;
 }
 
+// A file by its name: records, or one document.
 static Status file_take(Local *l, bool *full, const char *path, const char *title, uint32_t file) {
     char *text;
     size_t bytes;
@@ -65,6 +69,7 @@ static Status file_take(Local *l, bool *full, const char *path, const char *titl
     return st;
 }
 
+// All text files below a directory; other files are none of our business.
 static Status dir_take(Local *l, const char *dir) {
     static const char *const SUFFIXES[] = {".txt",   ".md",       ".jsonl", ".txt.gz",
                                            ".md.gz", ".jsonl.gz", NULL};

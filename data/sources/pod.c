@@ -27,6 +27,7 @@ static size_t code_opens(Slice s) {
     return n == 1 || (n + 1 < s.bytes && is_space(s.at[n + 1])) ? n : 1;
 }
 
+// A code with several brackets is closed by a blank and as many of them.
 static bool code_closes(Slice s, size_t at, size_t brackets) {
     if (s.at[at] != '>') return false;
     if (brackets == 1) return true;
@@ -63,6 +64,7 @@ static size_t code_inside(Slice s, size_t brackets, Slice *inside) {
     return s.bytes;
 }
 
+// E<name>, E<number>, E<0xhex>, E<0octal>.
 static void entity(TextBuf *out, Slice name) {
     static const struct {
         const char *name;
@@ -114,6 +116,7 @@ static size_t find_outside(Slice s, char c) {
     return s.bytes;
 }
 
+// Section names may be quoted.
 static Slice unquote(Slice s) {
     s = slice_trim(s);
     bool quoted = s.bytes >= 2 && s.at[0] == '"' && s.at[s.bytes - 1] == '"';
@@ -144,6 +147,7 @@ static void link(TextBuf *out, Slice s, int depth) {
     format(out, (Slice){s.at, slash}, depth);
 }
 
+// Text with its codes resolved; beyond MAX_NESTING they are left as they are.
 static void format(TextBuf *out, Slice s, int depth) {
     for (size_t at = 0; at < s.bytes;) {
         Slice rest = {s.at + at, s.bytes - at}, inside;
@@ -178,6 +182,7 @@ typedef struct Pod {
     bool item_open;  // "=item *" waits for its paragraph
 } Pod;
 
+// "=name argument", where the argument may start on the next line.
 static bool command_is(Slice paragraph, const char *name, Slice *argument) {
     size_t n = strlen(name);
     if (!slice_starts(paragraph, name)) return false;
@@ -218,6 +223,7 @@ static void item(Pod *p, Slice argument) {
     p->item_open = true;
 }
 
+// Acts on a command paragraph.
 static void command(Pod *p, Slice text) {
     static const char *const HEADINGS[] = {"=head1", "=head2", "=head3",
                                            "=head4", "=head5", "=head6"};
@@ -234,6 +240,7 @@ static void command(Pod *p, Slice text) {
     // =over, =back, =pod, =for, =encoding leave nothing.
 }
 
+// Command, verbatim or ordinary: the first character tells.
 static void paragraph(Pod *p, Slice text) {
     if (text.at[0] == '=' && text.bytes > 1 && isalpha((unsigned char)text.at[1])) {
         Slice argument;
@@ -251,6 +258,7 @@ static void paragraph(Pod *p, Slice text) {
     }
 }
 
+// Cuts the text at blank lines, which is all the structure POD has.
 void pod_to_text(TextBuf *out, Slice pod) {
     Pod p = {.out = out};
     Slice rest = pod, line;

@@ -120,6 +120,7 @@ static void put_line(Rst *r, Slice line) {
     textbuf_char(r->out, '\n');
 }
 
+// Indentation is kept throughout: it shows what belongs to what.
 static void put_indent(Rst *r, size_t columns) {
     for (size_t i = 0; i < columns; i++) textbuf_char(r->out, ' ');
 }
@@ -226,6 +227,7 @@ static size_t options_end(const Rst *r, size_t i) {
     return i;
 }
 
+// "function:: a(x)" and the lines below it, each a signature of its own.
 static void put_signatures(Rst *r, const Directive *d, Slice argument, size_t end, size_t indent) {
     for (size_t i = r->at; i < end; i++) {
         Slice one = i == r->at ? argument : slice_trim(r->lines[i]);
@@ -253,6 +255,7 @@ static void put_label(Rst *r, const Directive *d, Slice argument, size_t end, si
             argument.bytes = 0;
         }
     }
+    // A sentence that ends here gets a full stop.
     bool more = argument.bytes > 0 || end > r->at + 1;
     textbuf_puts(r->out, more || d->action == D_LABEL ? ":" : ".");
     if (argument.bytes > 0) {
@@ -327,6 +330,7 @@ static void paragraph(Rst *r) {
         end++;
     }
     literal = literal && line_blank(r, end);
+    // A paragraph that is only "::" announces a block and shows nothing.
     bool alone = literal && slice_same(slice_trim(r->lines[end - 1]), "::");
     if (slice_starts(slice_trim(r->lines[begin]), ">>>")) {
         put_verbatim(r, begin, end);  // an interactive session
@@ -346,6 +350,7 @@ static void paragraph(Rst *r) {
     }
 }
 
+// What starts at this line? One case a kind of block, in the order of precedence.
 static void block(Rst *r) {
     Slice line = r->lines[r->at], text = slice_trim(line);
     size_t indent = slice_indent(line);
@@ -367,6 +372,7 @@ static void block(Rst *r) {
     }
 }
 
+// Lines are cut once; every block looks ahead among them.
 void rst_to_text(TextBuf *out, Slice rst) {
     Rst r = {.out = out};
     size_t capacity = 1;

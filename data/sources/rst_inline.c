@@ -33,6 +33,8 @@ static bool may_end(Slice text, size_t after) {
 // Where `mark` ends the span whose inside starts at `from`; 0 when it does not.
 static size_t span_end(Slice text, size_t from, const char *mark) {
     size_t n = strlen(mark);
+    // The inside starts and ends with ink, and the mark is not escaped (inside literals nothing
+    // is).
     size_t limit = text.bytes - from > SPAN_LIMIT ? from + SPAN_LIMIT : text.bytes;
     if (from >= text.bytes || is_space(text.at[from])) return 0;
     for (size_t at = from + 1; at + n <= limit; at++) {
@@ -65,6 +67,7 @@ static Slice without_target(Slice s) {
     return s;
 }
 
+// Is the role one of these names?
 static bool role_is(Slice role, const char *const *names) {
     for (; *names != NULL; names++) {
         if (slice_same(role, *names)) return true;
@@ -81,6 +84,7 @@ static void role_text(TextBuf *out, Slice role, Slice text) {
         const char *role, *prefix;
     } NUMBERS[] = {{"pep", "PEP "},   {"PEP", "PEP "}, {"rfc", "RFC "}, {"RFC", "RFC "},
                    {"issue", "bpo-"}, {"gh", "gh-"},   {"cve", "CVE-"}};
+    // A role with a title of its own is shown as the title, without any decoration.
     bool titled = without_target(text).bytes != text.bytes;
     text = without_target(text);
     for (size_t i = 0; i < sizeof NUMBERS / sizeof *NUMBERS && !titled; i++) {
@@ -128,6 +132,7 @@ static size_t reference_at(TextBuf *out, Slice text, size_t at) {
     return end - at;
 }
 
+// "*text*", "**text**" or "``text``" at `at`: how long it is, 0 when it is none.
 static size_t emphasis_at(TextBuf *out, Slice text, size_t at, const char *mark) {
     size_t n = strlen(mark);
     if (text.bytes - at <= n || memcmp(text.at + at, mark, n) != 0) return 0;
@@ -142,6 +147,7 @@ static size_t emphasis_at(TextBuf *out, Slice text, size_t at, const char *mark)
     return end + n - at;
 }
 
+// Whatever markup starts here: its length, or 0 and nothing written.
 static size_t markup_at(TextBuf *out, Slice text, size_t at) {
     if (!may_start(text, at)) return 0;
     bool doubled = at + 1 < text.bytes && text.at[at + 1] == text.at[at];
@@ -155,6 +161,7 @@ static size_t markup_at(TextBuf *out, Slice text, size_t at) {
     }
 }
 
+// Tries markup at the few characters that can start it; everything else is copied.
 void rst_inline(TextBuf *out, Slice text) {
     for (size_t at = 0; at < text.bytes;) {
         char c = text.at[at];

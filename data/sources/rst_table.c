@@ -21,6 +21,7 @@ static bool is_drawn(Slice s) {
     return s.bytes > 2;
 }
 
+// "+----+====+": what separates rows.
 static bool is_border(Slice line) {
     return line.bytes > 2 && line.at[0] == '+' && is_drawn(line);
 }
@@ -35,6 +36,7 @@ static size_t column_at(Slice line, size_t column) {
     return i;
 }
 
+// The first border fixes the columns.
 static bool grid_open(Grid *g, Slice border) {
     if (!is_border(border)) return false;
     size_t edges = 0;
@@ -47,6 +49,7 @@ static bool grid_open(Grid *g, Slice border) {
     return edges >= 2;
 }
 
+// Writes the cells collected so far as one line, and empties them.
 static void grid_row(Grid *g, TextBuf *out, const char *indent, size_t indent_bytes) {
     bool first = true;
     for (size_t k = 0; k < g->columns; k++) {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+// A handful of rows: looked through.
 static const Sample *sample_find(const char *name) {
     for (int i = 0; i < SAMPLE_COUNT; i++) {
         if (strcmp(SAMPLES[i].name, name) == 0) return &SAMPLES[i];
@@ -29,6 +30,7 @@ Status sample_read(DocList *docs, const char *name, uint32_t source, int64_t lim
     uint32_t number = 0;
     bool full = false;
     while (!full && line_next(&rest, &line)) {
+        // The document before the mark is complete; the first mark has none before it.
         if (slice_starts(line, "%% ")) {
             uint64_t id = doc_id(source, number, 0);
             full = doclist_take(docs, id, title, text, limit_bytes, &so_far);

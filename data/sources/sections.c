@@ -20,6 +20,7 @@ typedef struct Layout {
     size_t indent;  // common indentation
 } Layout;
 
+// Takes off the indentation that the whole body has.
 static Slice dedent(Slice line, size_t columns) {
     size_t n = 0;
     while (n < columns && n < line.bytes && line.at[n] == ' ') n++;
@@ -74,6 +75,7 @@ static bool sections_take(DocList *docs, Slice text, const Layout *layout, const
     return sections_take(docs, whole, &plain, name, id, limit_bytes, so_far);
 }
 
+// All files of a source, each cut by the same layout.
 static Status books_read(DocList *docs, const char *dir, const Layout *layout, uint32_t source,
                          int64_t limit_bytes) {
     Status st = OK;
@@ -145,6 +147,7 @@ Status jargon_read(DocList *docs, const char *dir, uint32_t source, int64_t limi
 
 // --- A Brief History of Debian, and the documents that come with it ---
 
+// Rulers under headings and around the abstract say nothing.
 static void history_put(TextBuf *out, Slice line) {
     Slice text = slice_trim(line);
     size_t same = 0;

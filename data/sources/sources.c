@@ -57,6 +57,7 @@ bool source_is_path(const char *name) {
     return strchr(name, '/') != NULL || (source_find(name) == NULL && path_exists(name));
 }
 
+// The row of a name, or an error that lists the names there are.
 static Status source_require(const Source **source, const char *name) {
     *source = source_find(name);
     if (*source != NULL) return OK;
@@ -72,6 +73,7 @@ static Status source_require(const Source **source, const char *name) {
 
 // --- the unpacked directory and its mark ---
 
+// CACHE/text/NAME
 static void source_dir(char dir[PATH_BYTES], const char *cache_dir, const char *name) {
     char text[PATH_BYTES];
     path_join(text, cache_dir, "text");
@@ -97,6 +99,7 @@ static Status mark_expect(char mark[MARK_BYTES], const char *dir, const Source *
     return st;
 }
 
+// Counts the files again: a crash may have left them short although the mark is there.
 static bool mark_holds(const char *dir, const Source *source) {
     char expected[MARK_BYTES], path[PATH_BYTES], *found = NULL;
     path_join(path, dir, MARK);
@@ -107,6 +110,7 @@ static bool mark_holds(const char *dir, const Source *source) {
     return same;
 }
 
+// The mark is the last thing written, and is written safely.
 static Status mark_write(const char *dir, const Source *source) {
     char mark[MARK_BYTES], path[PATH_BYTES];
     TRY(mark_expect(mark, dir, source));
@@ -148,6 +152,7 @@ static Status source_unpack(const Source *source, const char *deb, const char *d
     return OK;
 }
 
+// Under the lock: somebody else may have finished in the meantime.
 static Status source_make(const Source *source, const char *packages_dir, const char *dir) {
     char deb[PATH_BYTES];
     if (mark_holds(dir, source)) return OK;
@@ -162,6 +167,7 @@ Status source_fetch(const char *name, const char *cache_dir) {
     char packages[PATH_BYTES], dir[PATH_BYTES];
     path_join(packages, cache_dir, "packages");
     source_dir(dir, cache_dir, name);
+    // The common case needs neither lock nor APT.
     if (mark_holds(dir, source)) return OK;
     TRY(dir_make(packages));
     int lock = cache_lock(packages);
