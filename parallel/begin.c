@@ -20,13 +20,15 @@ static long environment_int(const char *name) {
 }
 
 // Open MPI's waits spin unless it knows that ranks outnumber cores, and it does not know when slots
-// were declared
-// (--host h:8, a hostfile, Slurm): then every message takes a scheduler's time slice. The
-// launcher's variables are the only way to know before MPI starts.
+// were declared (--host h:8, a hostfile, Slurm) or when ranks have threads: then every message
+// takes a scheduler's time slice. The launcher's variables are the only way to know before MPI
+// starts; what the user has set stays.
 static void yield_when_crowded(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = environment_int("OMP_NUM_THREADS");
     long ranks = environment_int("OMPI_COMM_WORLD_LOCAL_SIZE");
-    if (ranks == 0) ranks = environment_int("SLURM_NTASKS_PER_NODE");
-    if (ranks > sysconf(_SC_NPROCESSORS_ONLN)) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
+    if (ranks <= 0) ranks = environment_int("SLURM_NTASKS_PER_NODE");
+    if (threads <= 0) threads = cores;  // what OpenMP then takes
+    if (ranks > 1 && ranks > cores / threads) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
 }
 
 // srun without PMIx starts programs that do not know of each other: N copies of the run in one

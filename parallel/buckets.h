@@ -9,10 +9,9 @@ typedef struct Bucket {
     size_t begin, count;      // in the flat arrays, multiples of 16
     int first_row, last_row;  // rows that overlap it
     size_t window;  // where its pieces are received: the piece of each other rank, in rank order
-    int after;    // starts when bucket `after` is folded, which lay in the same place; -1: at once
-    int *counts;  // (4, size) of MPI_Ialltoallv: send counts, send places, receive counts, receive
-                  // places
-    int *piece_counts;  // (size) of MPI_Allgatherv; its places are the send places
+    int after;    // starts when bucket `after`, which lay in the same place, is folded; -1: at once
+    int *counts;  // (4, size) of MPI_Ialltoallv: counts and places to send, the same to receive
+    int *piece_counts;  // (size) of MPI_Allgatherv; its places are the places to send
 } Bucket;
 
 typedef struct BucketPlan {

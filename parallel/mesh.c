@@ -10,7 +10,7 @@ enum { AXIS_MAX = 1 << 20 };
 // clang-format off
 const Field MESH_FIELDS[] = {
     {"mesh.dp", CFG_INT, offsetof(MeshConfig, dp), 0, AXIS_MAX, "0", NULL,
-     "ranks that share the rows of a batch (data parallelism); 0: as many as were started", "ranks"},
+     "ranks that share the rows of a batch (data parallelism); 0: all that were started", "ranks"},
     {"mesh.sp", CFG_INT, offsetof(MeshConfig, sp), 1, AXIS_MAX, "1", NULL,
      "ranks that share a sequence (sequence parallelism); only 1 in this version", "ranks"},
     {"mesh.tp", CFG_INT, offsetof(MeshConfig, tp), 1, AXIS_MAX, "1", NULL,
@@ -21,11 +21,11 @@ const int MESH_FIELD_COUNT = (int)(sizeof MESH_FIELDS / sizeof *MESH_FIELDS);
 
 static Status extents_check(const MeshConfig *cfg, int size) {
     if (cfg->sp != 1 || cfg->tp != 1) {
-        FAIL(E_USAGE, "set mesh.sp=1 and mesh.tp=1: ranks then share the rows of each batch",
-             "mesh.sp is %d and mesh.tp is %d, but only 1 is built in this version: sequence and "
-             "tensor "
-             "parallelism are to come",
-             cfg->sp, cfg->tp);
+        FAIL(
+            E_USAGE, "set mesh.sp=1 and mesh.tp=1: ranks then share the rows of each batch",
+            "mesh.sp is %d and mesh.tp is %d: sequence and tensor parallelism are not built yet in "
+            "this version",
+            cfg->sp, cfg->tp);
     }
     if (cfg->dp < 0) {
         FAIL(E_USAGE, "use 0 for as many as were started", "mesh.dp is %d, less than 0", cfg->dp);

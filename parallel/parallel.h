@@ -38,7 +38,8 @@ Status parallel_agree(Status mine) CHECKED;
 Status mesh_open(Mesh *mesh, const MeshConfig *cfg) CHECKED;
 void mesh_close(Mesh *mesh);  // Collective(world)
 
-// Collective. All ranks return OK or all return the same failure, with the message of the lowest failing rank.
+// Collective. All ranks return OK or all return the same failure: the highest status, and of the ranks that have it the
+// lowest one's message ("rank 3: ..." unless all ranks failed) and hint.
 Status agree(Status mine, Comm *comm) CHECKED;
 
 // Collective(comm) unless said otherwise. Counts may exceed INT_MAX.
@@ -59,7 +60,8 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 // Panics with a description unless `hash` is the same on every rank (layout mistakes, diverged weights).
 void comm_check_same(Comm *comm, uint64_t hash, const char *what);
-// Bytes this rank has handed to MPI, and messages, since the start.
+// Bytes this rank has sent to other ranks, and messages, since the start: payload times receivers, whatever the
+// algorithm of the library.
 void comm_counters(double *bytes, double *messages);
 
 // Splitting n things over `size` ranks: the first n % size get one more. Pure arithmetic.
@@ -76,7 +78,9 @@ typedef struct Reducer Reducer;
 Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes) CHECKED;  // not collective
 void reducer_close(Reducer *r);
 const Range *reducer_ranges(const Reducer *r, int *count);  // the flat ranges this rank owns, ascending
-// Call order in a step: begin, (ready* while backward runs, progress* at will), finish. Collective(dp).
+// Call order in a step: begin, (ready* while backward runs, progress* at will), finish. Collective(dp). One reducer of a
+// mesh at a time. Outside begin..finish ready and progress do nothing: hooks may stay set in earlier micro-batches.
+// A parameter is reported once a step, or never (unused): finish starts what was not.
 void reducer_begin(Reducer *r);
 void reducer_ready(Reducer *r, const Param *p);
 void reducer_progress(Reducer *r);

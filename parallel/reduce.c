@@ -3,10 +3,9 @@
 // (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
 // arXiv:1910.02054).
 //
-//     flat arrays   | row 0 | row 1 | row 2   | row 3 | row 4 |       buckets run from the last
-//     rows to the first, buckets       |    bucket 1   |        bucket 0         |       because
-//     backward reaches the last rows first pieces        |  r0   |  r1   |     r0     |     r1 |
-//     (dp = 2)
+//     flat arrays | row 0 | row 1 | row 2   | row 3 | row 4 |
+//     buckets     |    bucket 1   |        bucket 0         |  from the last rows to the first:
+//     pieces      |  r0   |  r1   |     r0     |     r1     |  backward reaches the last rows first
 //
 // A bucket's exchange is an all-to-all of its pieces: the volume of a ring reduce-scatter, and the
 // owner, holding every rank's piece, adds them in rank order, so that the sum has the same bits in
