@@ -1,4 +1,5 @@
-// AdamW over the owned ranges: each range is cut at row borders, because the weight-decay class is a row's.
+// AdamW over the owned ranges: each range is cut at row borders, because the weight-decay class is
+// a row's.
 #include "tensor/optim.h"
 
 #include <math.h>
@@ -19,7 +20,9 @@ void optim_close(Optim *o) {
     *o = (Optim){0};
 }
 
-static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
 // One range; `at` is where its moments begin in the packed state.
 static void update_range(Optim *o, ParamSet *ps, Range range, size_t at, AdamW a) {
@@ -36,9 +39,13 @@ static void update_range(Optim *o, ParamSet *ps, Range range, size_t at, AdamW a
 }
 
 void optim_update(Optim *o, ParamSet *ps, int64_t step, double lr, double grad_scale) {
-    AdamW a = {.lr = lr, .beta1 = o->cfg.beta1, .beta2 = o->cfg.beta2, .eps = o->cfg.eps,
+    AdamW a = {.lr = lr,
+               .beta1 = o->cfg.beta1,
+               .beta2 = o->cfg.beta2,
+               .eps = o->cfg.eps,
                .correct1 = 1.0 - pow(o->cfg.beta1, (double)step),
-               .correct2 = 1.0 - pow(o->cfg.beta2, (double)step), .grad_scale = grad_scale};
+               .correct2 = 1.0 - pow(o->cfg.beta2, (double)step),
+               .grad_scale = grad_scale};
     size_t at = 0;
     for (int i = 0; i < o->range_count; i++) {
         update_range(o, ps, o->ranges[i], at, a);

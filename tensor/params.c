@@ -11,7 +11,8 @@
 enum { ROW_ALIGN = 16 };  // elements: every row starts on a 64-byte line in f32
 static const double LRPE_BASE = 10000.0;
 
-int params_add(ParamSet *ps, const char *name, int ndim, const int *dim, InitRule init, double std) {
+int params_add(ParamSet *ps, const char *name, int ndim, const int *dim, InitRule init,
+               double std) {
     if (ps->count == ps->capacity) {
         ps->capacity = ps->capacity == 0 ? 64 : 2 * ps->capacity;
         ps->rows = realloc(ps->rows, (size_t)ps->capacity * sizeof *ps->rows);
@@ -19,8 +20,14 @@ int params_add(ParamSet *ps, const char *name, int ndim, const int *dim, InitRul
     }
     ASSERT(ndim >= 1 && ndim <= PARAM_DIMS && strlen(name) < PARAM_NAME_BYTES);
     Param *p = &ps->rows[ps->count];
-    *p = (Param){.ndim = ndim, .count = 1, .offset = ps->total, .init = init, .init_std = std,
-                 .zero_row = -1, .decay = ndim == 2, .tp_axis = -1};
+    *p = (Param){.ndim = ndim,
+                 .count = 1,
+                 .offset = ps->total,
+                 .init = init,
+                 .init_std = std,
+                 .zero_row = -1,
+                 .decay = ndim == 2,
+                 .tp_axis = -1};
     memcpy(p->name, name, strlen(name) + 1);
     for (int i = 0; i < ndim; i++) {
         p->dim[i] = dim[i];
@@ -84,7 +91,9 @@ void params_init(ParamSet *ps, uint64_t seed) {
     for (int i = 0; i < ps->count; i++) param_init(&ps->rows[i], seed, i);
 }
 
-void params_zero_grad(ParamSet *ps) { memset(ps->grad, 0, ps->total * sizeof(real)); }
+void params_zero_grad(ParamSet *ps) {
+    memset(ps->grad, 0, ps->total * sizeof(real));
+}
 
 size_t params_elements(const ParamSet *ps) {
     size_t sum = 0;
@@ -92,7 +101,9 @@ size_t params_elements(const ParamSet *ps) {
     return sum;
 }
 
-uint64_t params_hash(const ParamSet *ps) { return hash64(ps->data, ps->total * sizeof(real)); }
+uint64_t params_hash(const ParamSet *ps) {
+    return hash64(ps->data, ps->total * sizeof(real));
+}
 
 void params_free(ParamSet *ps) {
     arena_close(&ps->arena);
