@@ -24,6 +24,8 @@ const Field MODEL_FIELDS[] = {
     {"model.init_std", CFG_F64, AT(init_std), 0, 10, "0.02", NULL, "standard deviation of initial matrices", ""},
     {"model.rope_base", CFG_F64, AT(rope_base), 1, 1e12, "10000", NULL, "base of RoPE in N and W layers", ""},
     {"model.pad_id", CFG_INT, AT(pad_id), -1, 1 << 24, "0", NULL, "embedding row that starts at zero and learns nothing through the lookup, -1 = none", ""},
+    {"model.bos_id", CFG_INT, AT(bos_id), -1, 1 << 24, "1", NULL, "token that begins a text, -1 = none", ""},
+    {"model.eos_id", CFG_INT, AT(eos_id), -1, 1 << 24, "2", NULL, "token that ends a text, -1 = none", ""},
     {"model.block", CFG_INT, AT(block), 0, 1 << 20, "0", NULL, "tokens a lightning block, 0 = chosen for the head size", "tokens"},
     {"model.recompute", CFG_BOOL, AT(recompute), 0, 0, "false", NULL, "keep only block inputs and recompute the rest in backward", ""},
 };

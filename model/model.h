@@ -27,6 +27,7 @@ typedef struct ModelConfig {
     bool scale_embedding;  // times sqrt(C)
     double norm_eps, init_std, rope_base;
     int pad_id;       // embedding row without gradient through the lookup; -1: none
+    int bos_id, eos_id;  // begin and end of a text, for config.json; -1: none
     int block;        // tokens a lightning block; 0: chosen
     bool recompute;   // activation recomputation per block
     // resolved

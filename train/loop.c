@@ -89,7 +89,7 @@ static Status sample_here(Run *run) {
         ASSERT(ids != NULL);
         int32_t *end = ids + count;
         Prompt p = {ids, (int)count};
-        st = generate(&run->model, &p, 1, bpe_special(run->bpe, "<eos>"), &run->cfg.sample,
+        st = generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample,
                       collect_sample, &end);
         char *text = bpe_decode(run->bpe, ids, (size_t)(end - ids), false, &bytes);
         snprintf(name, sizeof name, "step_%08lld.txt", (long long)run->step);

@@ -21,12 +21,9 @@ static Status read_config(ModelConfig *m, const char *dir, const Arguments *sett
 static Status open_tokenizer(ModelDir *d, const char *dir) {
     char path[PATH_BYTES];
     path_join(path, dir, "tokenizer.json");
-    d->eos = -1;
-    if (!path_exists(path)) return OK;
+    if (!path_exists(path)) return OK;  // ids alone mean nothing: no token ends a text
     TRY(bpe_read_hf(&d->bpe, path));
-    d->eos = bpe_special(d->bpe, "<eos>");
-    if (d->eos < 0) d->eos = bpe_special(d->bpe, "</s>");
-    if (d->eos < 0) d->eos = bpe_special(d->bpe, "<|endoftext|>");
+    d->eos = d->model.cfg.eos_id;
     return OK;
 }
 
