@@ -69,7 +69,7 @@ static void duration_text(char out[NUMBER_BYTES], double s) {
     if (s < 100) {
         snprintf(out, NUMBER_BYTES, "%.*f s", s < 10 ? 1 : 0, s);
     } else if (s < 7200) {
-        snprintf(out, NUMBER_BYTES, "%.0f min", s / 60);
+        snprintf(out, NUMBER_BYTES, "%.*f min", s < 600 ? 1 : 0, s / 60);
     } else {
         snprintf(out, NUMBER_BYTES, "%.1f h", s / 3600);
     }
@@ -96,7 +96,7 @@ static const char STYLE[] =
     ".kicker{font-size:13px}.model{overflow-wrap:anywhere}\n"
     ".state{display:inline-block;font-weight:600;color:var(--soft)}\n"
     ".state.good{color:var(--good)}.state.bad{color:var(--bad)}\n"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(136px,1fr));gap:1px;"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;"
     "background:var(--line);border:1px solid var(--line);border-radius:8px;overflow:hidden;"
     "margin:0}\n"
     ".figures div{background:var(--card);padding:13px 16px}\n"
@@ -118,12 +118,14 @@ static const char STYLE[] =
     "path.grid{stroke:var(--line)}path.axis,path.tick{stroke:var(--bar)}\n"
     "path.raw{stroke:var(--pale);stroke-width:1}\n"
     "path.curve{stroke:var(--mark);stroke-width:1.75;stroke-linejoin:round}\n"
+    "text.reference{paint-order:stroke;stroke:var(--card);stroke-width:4px}\n"
     "path.reference{stroke:var(--soft);stroke-dasharray:4 4}\n"
     "circle.dot{fill:var(--mark)}\n"
     ".none{color:var(--soft);margin:24px 0}\n"
     ".bars{display:grid;grid-template-columns:max-content 1fr max-content;gap:9px 14px;"
     "align-items:center;padding:16px}\n"
     ".bars i{display:block;height:14px;background:var(--bar);border-radius:2px}\n"
+    ".bars span:nth-child(3n){text-align:right}"
     ".bars .ours{font-weight:600;color:var(--mark)}.bars i.ours{background:var(--mark)}\n"
     ".scroll{overflow-x:auto;padding:4px 16px}\n"
     "table{border-collapse:collapse;width:100%}\n"
@@ -131,7 +133,7 @@ static const char STYLE[] =
     "th:first-child,td:first-child{text-align:left;padding-left:0}\n"
     "th{font-weight:400;font-size:13px;color:var(--soft)}\n"
     "tbody tr,tfoot tr{border-top:1px solid var(--line)}tfoot td{font-weight:600}\n"
-    "blockquote{margin:0 0 16px;padding:14px 18px}\n"
+    "blockquote.card{margin:0 0 12px;padding:14px 18px}\n"
     "blockquote p{font:16px/1.6 Georgia,'Times New Roman','Liberation Serif',serif;"
     "white-space:pre-wrap;overflow-wrap:anywhere;margin:6px 0 0;max-width:68ch}\n"
     "details{padding:12px 16px}summary{cursor:pointer;font-weight:600}\n"
@@ -154,7 +156,7 @@ static const char *run_name(const Report *r, char path[PATH_BYTES]) {
 static void write_state(FILE *out, const Report *r) {
     char steps[NUMBER_BYTES], planned[NUMBER_BYTES];
     const char *kind = "", *text = r->exit_reason;
-    if (text[0] == '\0') text = "no exit.json: still going on, or interrupted";
+    if (text[0] == '\0') text = "still going on, or interrupted";
     if (r->exit_reason[0] != '\0' && r->exit_code == 0) kind = " good";
     if (r->exit_code > 0 && strcmp(r->exit_status, "E_STOPPED") != 0) kind = " bad";
     number__count(steps, r->steps);
@@ -166,7 +168,7 @@ static void write_state(FILE *out, const Report *r) {
         html_string(out, r->exit_status);
         fprintf(out, ", code %lld)", (long long)r->exit_code);
     }
-    fprintf(out, " at step %s", steps);
+    fprintf(out, " &middot; step %s", steps);
     if (r->planned_steps > r->steps) fprintf(out, " of %s", planned);
     fputs("</p>\n", out);
 }
@@ -200,6 +202,7 @@ static void write_figure(FILE *out, const char *name, const char *value, const c
 
 static void write_figures(FILE *out, const Report *r) {
     char text[NUMBER_BYTES];
+    if (r->loss.count == 0) return;
     fputs("<dl class=figures>\n", out);
     if (r->bits.count > 0) {
         fprintf(out,
@@ -260,7 +263,7 @@ static void write_chart(FILE *out, const Chart *c, const char *place) {
         if (v >= 1000) {
             number__short(last, v);
         } else {
-            snprintf(last, sizeof last, "%.4g", v);
+            snprintf(last, sizeof last, c->dots ? "%.3f" : "%.4g", v);
         }
         fprintf(out, "<b>%s</b>", last);
     }
@@ -270,33 +273,33 @@ static void write_chart(FILE *out, const Chart *c, const char *place) {
 }
 
 static void write_charts(FILE *out, const Report *r) {
-    enum { HALF_WIDTH = 470, THIRD_WIDTH = 340, HALF_HEIGHT = 250, THIRD_HEIGHT = 190 };
-    Series loss;
-    series__smooth(&loss, &r->loss);
+    const Chart half = {.width = 470, .height = 250}, third = {.width = 340, .height = 190};
+    Chart loss = half, bits = half, rate = third, norm = third, speed = third;
+    loss.title = "Training loss", loss.unit = "nats/token", loss.points = &r->loss;
+    bits.title = "Held-out text", bits.unit = "bits/byte", bits.points = &r->bits;
+    rate.title = "Learning rate", rate.unit = "", rate.points = &r->rate;
+    norm.title = "Gradient norm", norm.unit = "log scale", norm.points = &r->norm;
+    speed.title = "Throughput", speed.unit = "tokens/s", speed.points = &r->speed;
+    bits.dots = rate.from_zero = norm.log_scale = speed.from_zero = true;
+    if (r->compressor_count > 0) bits.reference = &r->compressor[0];
+
+    // What is noisy is drawn pale, its running mean over it.
+    Series means[3];
+    Chart *noisy[3] = {&loss, &norm, &speed}, *all[] = {&loss, &bits, &rate, &norm, &speed};
+    for (int i = 0; i < 3; i++) {
+        series__smooth(&means[i], noisy[i]->points);
+        noisy[i]->smooth = &means[i];
+    }
     double last = (double)r->steps;
     if (r->bits.count > 0) last = fmax(last, r->bits.at[r->bits.count - 1].x);
-    const Chart half = {.width = HALF_WIDTH, .height = HALF_HEIGHT, .last_step = last};
-    const Chart third = {.width = THIRD_WIDTH, .height = THIRD_HEIGHT, .last_step = last};
 
     fputs("<h2>Training, by step</h2>\n<div class=charts>\n", out);
-    Chart c = half;
-    c.title = "Training loss", c.unit = "nats/token", c.points = &r->loss, c.smooth = &loss;
-    write_chart(out, &c, "half");
-    c = half;
-    c.title = "Held-out text", c.unit = "bits/byte", c.points = &r->bits, c.dots = true;
-    if (r->compressor_count > 0) c.reference = &r->compressor[0];
-    write_chart(out, &c, "half");
-    c = third;
-    c.title = "Learning rate", c.unit = "", c.points = &r->rate, c.from_zero = true;
-    write_chart(out, &c, "third");
-    c = third;
-    c.title = "Gradient norm", c.unit = "log scale", c.points = &r->norm, c.log_scale = true;
-    write_chart(out, &c, "third");
-    c = third;
-    c.title = "Throughput", c.unit = "tokens/s", c.points = &r->speed, c.from_zero = true;
-    write_chart(out, &c, "third");
+    for (int i = 0; i < 5; i++) {
+        all[i]->last_step = last;
+        write_chart(out, all[i], i < 2 ? "half" : "third");
+    }
     fputs("</div>\n", out);
-    series__free(&loss);
+    for (int i = 0; i < 3; i++) series__free(&means[i]);
 }
 
 // ---- corpus, samples, configuration ------------------------------------------------------------

@@ -56,10 +56,11 @@ void series__smooth(Series *out, const Series *in) {
     sum[0] = 0;
     for (int i = 0; i < in->count; i++) sum[i + 1] = sum[i] + in->at[i].y;
     for (int i = 0; i < in->count; i++) {
-        int half = in->count / SMOOTH_SHARE + 1, to_end = in->count - 1 - i;
-        if (half > i) half = i;
-        if (half > to_end) half = to_end;
-        series_add(out, in->at[i].x, (sum[i + half + 1] - sum[i - half]) / (2 * half + 1));
+        // Even-sided where the curve begins, which is steep; as wide as before where it ends.
+        int before = in->count / SMOOTH_SHARE + 1, after = before, left = in->count - 1 - i;
+        if (before > i) before = after = i;
+        if (after > left) after = left;
+        series_add(out, in->at[i].x, (sum[i + after + 1] - sum[i - before]) / (before + after + 1));
     }
     free(sum);
 }

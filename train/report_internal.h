@@ -63,7 +63,7 @@ Status report__read(Report *r, const char *run_dir) CHECKED;
 void report__free(Report *r);
 // At most `most` points that keep the smallest and the largest value of each stretch. `out` owns its points.
 void series__thin(Series *out, const Series *in, int most);
-// Mean over a centred stretch of about 1/40 of the points, shorter towards both ends.
+// Mean over a centred stretch of about 1/40 of the points, shorter at both ends.
 void series__smooth(Series *out, const Series *in);
 void series__free(Series *s);
 

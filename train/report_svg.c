@@ -63,9 +63,13 @@ static void value_tick(FILE *out, const Axis *x, double y, const char *label) {
     fprintf(out, "<text class=value x=%.1f y=%.1f>%s</text>\n", x->from - 8, y + 4, label);
 }
 
+// The distance of ticks that stand at least `pixels` apart.
+static double tick_distance(const Axis *a, double pixels) {
+    return nice_step((a->high - a->low) * pixels / fabs(a->to - a->from));
+}
+
 static void linear_ticks(FILE *out, const Axis *x, const Axis *y, const Axis *along) {
-    double pixels = along == x ? PIXELS_A_STEP_TICK : PIXELS_A_VALUE_TICK;
-    double step = nice_step((along->high - along->low) * pixels / fabs(along->to - along->from));
+    double step = tick_distance(along, along == x ? PIXELS_A_STEP_TICK : PIXELS_A_VALUE_TICK);
     if (along == x && step < 1) step = 1;  // steps are whole
     char label[NUMBER_BYTES];
     for (double i = ceil(along->low / step - 1e-9); i * step <= along->high + step * 1e-9; i++) {
@@ -149,14 +153,19 @@ static bool value_range(Axis *y, const Chart *c) {
     for (int i = 0; i < c->points->count; i++) take(y, c->points->at[i].y);
     if (y->high < y->low) return false;
     if (c->reference != NULL) take(y, c->reference->value);
-    if (c->from_zero && y->low > 0) y->low = 0;
     if (y->log_scale) {
         y->low /= 1.15;
         y->high *= 1.15;
         return true;
     }
+    if (c->from_zero && y->low >= 0 && y->high > 0) {  // up to a tick
+        y->low = 0;
+        double step = tick_distance(y, PIXELS_A_VALUE_TICK);
+        y->high = step * ceil(y->high / step - 1e-9);
+        return true;
+    }
     double air = y->high > y->low ? 0.06 * (y->high - y->low) : 0.05 * fabs(y->high) + 1e-9;
-    if (!c->from_zero || y->low < 0) y->low -= air;
+    y->low -= air;
     y->high += air;
     return true;
 }
