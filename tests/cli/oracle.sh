@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Logits, loss and every gradient of `sterna forward` against an independent implementation in numpy, on 1, 2 and 3
+# ranks (with fewer rows than ranks, too), in small blocks and with recomputation.
+# Usage: oracle.sh BINARY SOURCE_DIR
+set -eu
+binary=$1 source=$2
+. "$(dirname "$0")/lib.sh"
+python=/usr/bin/python3
+if ! "$python" -c 'import numpy' 2>/dev/null; then
+  echo "skipped: needs python3-numpy" >&2
+  exit 77
+fi
+oracle=$source/tests/oracle/tnl.py
+kind=$("$binary" --version | grep -oE 'f32|f64')
+rm -rf work && mkdir work && cd work
+
+for name in $("$python" "$oracle" list); do
+  mkdir "$name"
+  "$python" "$oracle" make "$name" "$name" "$kind"
+  for ranks in 1 2 3; do
+    mpirun -n $ranks "$binary" forward "$name" --ids "$name/ids.safetensors" --out "$name/out$ranks.safetensors" \
+      --grads >log.txt 2>&1 || { cat log.txt >&2; fail "sterna forward $name on $ranks ranks"; }
+    "$python" "$oracle" check "$name" "$name/out$ranks.safetensors" "$kind" || fail "$name on $ranks ranks"
+  done
+done
+
+# How a model is run does not matter.
+for setting in model.block=1 model.block=7 model.recompute=true; do
+  for name in hybrid lrpe-everywhere; do
+    "$binary" forward "$name" --ids "$name/ids.safetensors" --out "$name/set.safetensors" --grads $setting \
+      >log.txt 2>&1 || { cat log.txt >&2; fail "sterna forward $name $setting"; }
+    "$python" "$oracle" check "$name" "$name/set.safetensors" "$kind" || fail "$name with $setting"
+  done
+done
+
+# The oracle can tell: another model's ids, one changed weight.
+cp -r tied other && cp three-heads/ids.safetensors other/
+"$binary" forward tied --ids other/ids.safetensors --out other/out.safetensors --grads >log.txt 2>&1
+if "$python" "$oracle" check tied other/out.safetensors "$kind" >log.txt 2>&1; then fail "the oracle accepts anything"; fi
