@@ -1,0 +1,309 @@
+// The tape: gradients reach their owners, hooks fire when they should, a live run fits the memory
+// of the dry run, and recomputation saves memory without changing a bit.
+#include "tensor/tape.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/ops.h"
+#include "tests/gradcheck.h"
+
+enum { N = 7, C = 6, V = 9, LAYERS = 4 };
+
+// ---- a small network: embedding, blocks of a gated product, a head that may be the embedding
+// -----
+
+typedef struct Net {
+    ParamSet ps;
+    int embed, head, weight[LAYERS];
+    bool recompute;
+    int32_t tokens[N], targets[N];
+    Batch b;
+} Net;
+
+static void net_open(Net *net, bool tied, bool recompute) {
+    *net = (Net){.recompute = recompute};
+    net->embed = params_add(&net->ps, "embed", 2, (int[]){V, C}, INIT_NORMAL, 0.5);
+    for (int l = 0; l < LAYERS; l++) {
+        char name[16];
+        snprintf(name, sizeof name, "w%d", l);
+        net->weight[l] = params_add(&net->ps, name, 2, (int[]){2 * C, C}, INIT_NORMAL, 0.5);
+    }
+    net->head =
+        tied ? net->embed : params_add(&net->ps, "head", 2, (int[]){V, C}, INIT_NORMAL, 0.5);
+    cr_assert_eq(params_reserve(&net->ps, true), OK);
+    params_init(&net->ps, 3);
+    for (int i = 0; i < N; i++) {
+        net->tokens[i] = (i * 5) % V;
+        net->targets[i] = (i * 7 + 1) % V;
+    }
+    net->b = (Batch){.seq = {.B = 1, .T = N}, .tokens = net->tokens, .targets = net->targets};
+}
+
+typedef struct BlockArgs {
+    Net *net;
+    int layer;
+} BlockArgs;
+
+// x + a * b, where a and b are the two halves of one product.
+static Tensor *block(Tape *tp, Tensor *x, const void *args) {
+    const BlockArgs *a = args;
+    Param *w = &a->net->ps.rows[a->net->weight[a->layer]];
+    Tensor *y = op_linear(tp, op_srms(tp, x, (real)1e-6), tape_param(tp, w));
+    Tensor *product = op_mul(tp, tape_cols(tp, y, 0, C), tape_cols(tp, y, C, C));
+    tape_site(tp, "product", a->layer, product);
+    return op_add(tp, x, product);
+}
+
+static Tensor *net_loss(Tape *tp, Net *net) {
+    Tensor *x = op_embed(tp, tape_param(tp, &net->ps.rows[net->embed]), &net->b, 1, -1);
+    for (int l = 0; l < LAYERS; l++) {
+        BlockArgs args = {net, l};
+        x = net->recompute ? tape_checkpoint(tp, block, x, &args, sizeof args)
+                           : block(tp, x, &args);
+    }
+    return op_loss_head(tp, x, tape_param(tp, &net->ps.rows[net->head]), &net->b, NULL);
+}
+
+static Tape *net_tape(Net *net, bool record) {
+    Tape *tp = tape_new();
+    tape_dry(tp, record);
+    Tensor *loss = net_loss(tp, net);
+    if (record) tape_backward(tp, loss);
+    cr_assert_eq(tape_reserve(tp), OK);
+    return tp;
+}
+
+static double net_train(Tape *tp, Net *net) {
+    tape_begin(tp, true);
+    params_zero_grad(&net->ps);
+    Tensor *loss = net_loss(tp, net);
+    tape_backward(tp, loss);
+    return tensor_item(loss);
+}
+
+// ---- hooks -------------------------------------------------------------------------------------
+
+typedef struct Seen {
+    Net *net;
+    int ready[LAYERS + 2], progress;
+    real *at_ready[LAYERS + 2];  // the gradient when the parameter was said to be ready
+} Seen;
+
+static void on_ready(Param *p, void *user) {
+    Seen *s = user;
+    int row = (int)(p - s->net->ps.rows);
+    s->ready[row]++;
+    free(s->at_ready[row]);
+    s->at_ready[row] = numbers_copy(p->grad, p->count);
+}
+
+static void on_progress(void *user) {
+    ((Seen *)user)->progress++;
+}
+
+static void check_ready(bool tied, bool recompute) {
+    Net net;
+    net_open(&net, tied, recompute);
+    Tape *tp = net_tape(&net, true);
+    Seen seen = {.net = &net};
+    TapeHooks hooks = {.ready = on_ready, .progress = on_progress, .user = &seen};
+    tape_set_hooks(tp, &hooks);
+    for (int pass = 1; pass <= 2; pass++) {
+        net_train(tp, &net);
+        for (int i = 0; i < net.ps.count; i++) {
+            const Param *p = &net.ps.rows[i];
+            cr_expect_eq(seen.ready[i], pass, "tied=%d recompute=%d: %s is ready %d times", tied,
+                         recompute, p->name, seen.ready[i]);
+            cr_assert_not_null(seen.at_ready[i]);
+            cr_expect_eq(memcmp(seen.at_ready[i], p->grad, p->count * sizeof(real)), 0,
+                         "%s changes after it was said to be ready", p->name);
+            cr_expect_eq(p->uses, 0);
+        }
+    }
+    cr_expect_gt(seen.progress, 2 * LAYERS);
+    for (int i = 0; i < net.ps.count; i++) free(seen.at_ready[i]);
+    tape_free(tp);
+    params_free(&net.ps);
+}
+
+Test(tape, says_once_that_a_parameter_is_ready_and_then_leaves_it_alone) {
+    for (int i = 0; i < 4; i++) check_ready(i & 1, i & 2);
+}
+
+// A pass that was begun and dropped leaves no use behind.
+Test(tape, forgets_uses_of_a_dropped_pass) {
+    Net net;
+    net_open(&net, true, false);
+    Tape *tp = net_tape(&net, true);
+    Seen seen = {.net = &net};
+    tape_begin(tp, true);
+    net_loss(tp, &net);  // no backward
+    TapeHooks hooks = {.ready = on_ready, .user = &seen};
+    tape_set_hooks(tp, &hooks);
+    net_train(tp, &net);
+    for (int i = 0; i < net.ps.count; i++) {
+        cr_expect_eq(seen.ready[i], 1, "%s: %d", net.ps.rows[i].name, seen.ready[i]);
+        free(seen.at_ready[i]);
+    }
+    tape_free(tp);
+    params_free(&net.ps);
+}
+
+static void zero_product(const char *name, int layer, Tensor *x, void *user) {
+    cr_assert_str_eq(name, "product");
+    if (layer != *(int *)user) return;
+    memset(x->data, 0, (size_t)x->rows * (size_t)x->cols * sizeof(real));
+}
+
+// A block whose product is silenced is a block whose weights are zero.
+Test(tape, lets_a_site_hook_change_a_tensor) {
+    Net net;
+    int layer = 2;
+    net_open(&net, true, false);
+    Tape *tp = net_tape(&net, false);
+    tape_begin(tp, false);
+    double plain = tensor_item(net_loss(tp, &net));
+    TapeHooks hooks = {.site = zero_product, .user = &layer};
+    tape_set_hooks(tp, &hooks);
+    tape_begin(tp, false);
+    double silenced = tensor_item(net_loss(tp, &net));
+    tape_set_hooks(tp, NULL);
+    Param *w = &net.ps.rows[net.weight[layer]];
+    memset(w->data, 0, w->count * sizeof(real));
+    tape_begin(tp, false);
+    double without = tensor_item(net_loss(tp, &net));
+    cr_assert_eq(silenced, without);
+    cr_assert_neq(silenced, plain);
+    tape_free(tp);
+    params_free(&net.ps);
+}
+
+// ---- gradients ---------------------------------------------------------------------------------
+
+// Columns used by several ops, a view of a view, and columns nobody uses.
+Test(tape, adds_gradients_of_column_views_into_the_owner) {
+    real data[N * C], grad[N * 2], got[N * C];
+    for (int i = 0; i < N * C; i++) data[i] = (real)(i % 11) - 5;
+    for (int i = 0; i < N * 2; i++) grad[i] = (real)(i + 1);
+    Tape *tp = tape_new();
+    for (int dry = 1; dry >= 0; dry--) {
+        if (dry)
+            tape_dry(tp, true);
+        else
+            tape_begin(tp, true);
+        Tensor *x = tape_leaf(tp, data, N, C);
+        Tensor *inner = tape_cols(tp, tape_cols(tp, x, 1, 4), 2, 2);  // columns 3, 4
+        cr_assert(inner->base == x && inner->col == 3 && inner->ld == C);
+        Tensor *y = op_mul(tp, tape_cols(tp, x, 0, 2), inner);
+        Tensor *z = op_mul(tp, tape_cols(tp, x, 0, 2), tape_cols(tp, x, 1, 2));
+        Tensor *sum = op_add(tp, y, z);
+        tape_backward_from(tp, sum, grad);
+        if (dry) {
+            cr_assert_eq(tape_reserve(tp), OK);
+        } else {
+            memcpy(got, tape_grad(tp, x), sizeof got);
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        const real *a = data + i * C, *g = grad + i * 2;
+        real wanted[C] = {g[0] * (a[3] + a[1]), g[1] * (a[4] + a[2]) + g[0] * a[0],
+                          g[1] * a[1],          g[0] * a[0],
+                          g[1] * a[1],          0};
+        for (int c = 0; c < C; c++) cr_assert_eq(got[i * C + c], wanted[c], "row %d col %d", i, c);
+    }
+    tape_free(tp);
+}
+
+Test(tape, recomputes_the_same_bits_in_less_memory) {
+    Net kept, again;
+    net_open(&kept, true, false);
+    net_open(&again, true, true);
+    Tape *a = net_tape(&kept, true), *b = net_tape(&again, true);
+    cr_assert_eq(net_train(a, &kept), net_train(b, &again));
+    cr_assert_eq(memcmp(kept.ps.grad, again.ps.grad, kept.ps.total * sizeof(real)), 0);
+    cr_assert_lt(tape_bytes(b), tape_bytes(a));
+    // A second pass on the same tapes, with poisoned leftovers of the first.
+    cr_assert_eq(net_train(a, &kept), net_train(b, &again));
+    cr_assert_eq(memcmp(kept.ps.grad, again.ps.grad, kept.ps.total * sizeof(real)), 0);
+    tape_free(a);
+    tape_free(b);
+    params_free(&kept.ps);
+    params_free(&again.ps);
+}
+
+Test(tape, needs_less_memory_for_evaluation_in_segments) {
+    Net kept, again;
+    net_open(&kept, false, false);
+    net_open(&again, false, true);
+    Tape *a = net_tape(&kept, false), *b = net_tape(&again, false), *c = net_tape(&kept, true);
+    cr_assert_lt(tape_bytes(b), tape_bytes(a));
+    cr_assert_lt(tape_bytes(a), tape_bytes(c));
+    tape_begin(a, false);
+    tape_begin(b, false);
+    double loss = tensor_item(net_loss(a, &kept));
+    cr_assert_eq(loss, tensor_item(net_loss(b, &again)));
+    cr_assert_float_eq(loss, net_train(c, &kept), 1e-5 * loss, "evaluated and trained");
+    tape_free(a);
+    tape_free(b);
+    tape_free(c);
+    params_free(&kept.ps);
+    params_free(&again.ps);
+}
+
+// ---- memory ------------------------------------------------------------------------------------
+
+// An arena that is too small is a failed assertion: passes of any measured shape, in any order, are
+// the test. The largest of several dry runs counts.
+Test(tape, fits_every_measured_shape_in_the_memory_of_the_largest) {
+    Net net;
+    net_open(&net, true, true);
+    Tape *tp = tape_new();
+    const int rows[] = {3, N, 1, 0, 5};
+    for (int i = 0; i < 5; i++) {
+        net.b.seq.T = rows[i];
+        tape_dry(tp, true);
+        cr_assert(tape_is_dry(tp));
+        tape_backward(tp, net_loss(tp, &net));
+        tape_dry(tp, false);
+        net_loss(tp, &net);
+    }
+    cr_assert_eq(tape_reserve(tp), OK);
+    cr_assert_not(tape_is_dry(tp));
+    size_t bytes = tape_bytes(tp);
+    for (int i = 4; i >= 0; i--) {
+        net.b.seq.T = rows[i];
+        net_train(tp, &net);
+        tape_begin(tp, false);
+        net_loss(tp, &net);
+        cr_assert_eq(tape_bytes(tp), bytes);
+    }
+    net.b.seq.T = N;
+    Tape *alone = net_tape(&net, true);
+    cr_assert_eq(bytes, tape_bytes(alone));
+    tape_free(alone);
+    tape_free(tp);
+    params_free(&net.ps);
+}
+
+Test(tape, touches_no_numbers_while_dry) {
+    Net net;
+    net_open(&net, true, true);
+    uint64_t before = params_hash(&net.ps);
+    Seen seen = {.net = &net};
+    Tape *tp = tape_new();
+    TapeHooks hooks = {.ready = on_ready, .progress = on_progress, .user = &seen};
+    tape_set_hooks(tp, &hooks);
+    tape_dry(tp, true);
+    Tensor *loss = net_loss(tp, &net);
+    cr_assert_null(loss->data);
+    tape_backward(tp, loss);
+    cr_assert_eq(params_hash(&net.ps), before);
+    for (size_t i = 0; i < net.ps.total; i++) cr_assert_eq(net.ps.grad[i], 0);
+    cr_assert_eq(seen.progress, 0);
+    for (int i = 0; i < net.ps.count; i++) cr_assert_eq(seen.ready[i], 0);
+    tape_free(tp);
+    params_free(&net.ps);
+}
