@@ -30,9 +30,14 @@ void log_info(const char *fmt, ...) {
     fflush(stdout);
 }
 
+// mpirun gives rank 0 a terminal of its own as stdout, wherever the output goes; its stderr is a pipe.
+static bool is_terminal(void) {
+    return isatty(STDOUT_FILENO) != 0 && isatty(STDERR_FILENO) != 0;
+}
+
 void log_progress(const char *fmt, ...) {
     if (my_rank != 0) return;
-    bool terminal = isatty(STDOUT_FILENO) != 0;
+    bool terminal = is_terminal();
     if (terminal) fputs("\r\033[K", stdout);
     va_list ap;
     va_start(ap, fmt);

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-// name, process exit code, meaning (docs/errors.md is generated from this table)
+// name, process exit code, meaning (explained in docs/errors.md)
 #define STATUS_TABLE(X)                                                                            \
     X(OK, 0, "success")                                                                            \
     X(E_USAGE, 64, "wrong command line or configuration")                                          \

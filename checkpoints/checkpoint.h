@@ -72,8 +72,8 @@ typedef struct CkptPart {  // one safetensors file
 // (full disk, read-only) leaves the previous checkpoints intact and removes the .tmp.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
                        const Manifest *m, int keep) CHECKED;
-// Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none.
-// Invalid ones are reported by log_warn and passed over.
+// Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
+// Invalid ones are reported by log_warn and passed over; when all are invalid: E_FORMAT, for starting over would bury them.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
 // Collective. Fills the slices; shapes must match, else E_FORMAT.
 Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, const CkptPart *parts,

@@ -67,8 +67,12 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
             log_warn("a damaged checkpoint is passed over: %s", err_message());
         }
     }
+    int64_t seen = list.count;
     steps__free(&list);
-    return OK;
+    comm_bcast(mesh->world, &seen, sizeof seen, 0);
+    if (*step >= 0 || seen == 0) return OK;
+    FAIL(E_FORMAT, "bring a good copy back, or move this directory away to start from step 0",
+         "%s: all %lld checkpoints are damaged", ckpt_dir, (long long)seen);
 }
 
 // --- loading ---

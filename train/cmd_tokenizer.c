@@ -167,12 +167,6 @@ static Status read_input(const Arguments *a, char **text, size_t *bytes) {
     return file_read(standard ? "/dev/stdin" : a->words[1], text, bytes);
 }
 
-// Output that ends in a full disk or a closed pipe is a failure like any other.
-static Status flush_output(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return OK;
-    FAIL(E_IO, "is the disk full?", "standard output: %s", strerror(errno));
-}
-
 static Status encode(const Bpe *bpe, const Arguments *a) {
     char *text = NULL;
     int32_t *ids = NULL;
@@ -184,7 +178,6 @@ static Status encode(const Bpe *bpe, const Arguments *a) {
     if (st == OK) {
         for (size_t i = 0; i < count; i++) printf("%s%d", i > 0 ? " " : "", (int)ids[i]);
         putchar('\n');
-        st = flush_output();
     }
     encoder_close(e);
     free(ids);
@@ -228,7 +221,6 @@ static Status decode(const Bpe *bpe, const Arguments *a) {
         ASSERT(out != NULL);
         fwrite(out, 1, bytes, stdout);
         free(out);
-        st = flush_output();
     }
     free(ids);
     return st;

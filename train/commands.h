@@ -27,7 +27,7 @@ COMMAND(config)
 #undef COMMAND
 
 // Parsed command line: options are "--name value", "--name=value" or flags; "key=value" words are configuration;
-// the rest are positional. Unknown options: E_USAGE naming the nearest one.
+// the rest are positional. Unknown options: E_USAGE.
 typedef struct Option {
     const char *name;    // without dashes
     const char *value;   // metavariable shown in help, NULL: a flag

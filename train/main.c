@@ -1,5 +1,6 @@
 // The program: finds the sub-command, runs it, prints the one error, and ends with the documented
 // exit code.
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,8 +49,15 @@ static bool asks_help(int argc, char **argv) {
     return false;
 }
 
+// Output that ends in a full disk is a failure like any other.
+static Status flush_output(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return OK;
+    FAIL(E_IO, "is the disk full?", "standard output: %s", strerror(errno));
+}
+
 // After parallel_begin every failure is agreed on, so one rank speaks for all.
 static int end_program(Status st) {
+    if (st == OK) st = flush_output();
     if (st != OK && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
     if (parallel_is_on()) parallel_end();
     return status_exit_code(st);
@@ -71,7 +79,7 @@ int main(int argc, char **argv) {
     }
     if (asks_help(argc - 1, argv + 1)) {
         c->help();
-        return 0;
+        return end_program(OK);
     }
     return end_program(c->run(argc - 1, argv + 1));
 }

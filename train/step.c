@@ -34,9 +34,8 @@ static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_C
     phase_end(&run->phases.backward, &clock);
 }
 
-// This rank's rows of the global batch, in micro-batches. A rank without rows still takes part in
-// the reduction.
-static void local_gradients(Run *run, double red[RED_COUNT]) {
+// This rank's rows of the global batch, in micro-batches; there may be none.
+static Status local_gradients(Run *run, double red[RED_COUNT]) {
     size_t rows = (size_t)run_global_rows(run);
     size_t row = split_begin(rows, run->mesh.dp, run->mesh.dp_rank);
     size_t end = split_begin(rows, run->mesh.dp, run->mesh.dp_rank + 1);
@@ -45,15 +44,12 @@ static void local_gradients(Run *run, double red[RED_COUNT]) {
         int n = (int)(end - row < micro ? end - row : micro);
         double clock = clock_s();
         Batch batch;
-        if (run->source.rows(run->source.user, &batch, (int64_t)row, n) !=
-            OK) {  // message kept; nobody returns here
-            red[RED_FAILED] = 1;
-            return;
-        }
+        TRY(run->source.rows(run->source.user, &batch, (int64_t)row, n));
         phase_end(&run->phases.data, &clock);
         row += (size_t)n;
         micro_step(run, &batch, row == end, red);
     }
+    return OK;
 }
 
 static double owned_sqnorm(const Run *run) {
@@ -71,12 +67,10 @@ static bool save_due(const Run *run) {
     return run->mesh.rank == 0 && minutes > 0 && clock_s() - run->last_save_s >= 60.0 * minutes;
 }
 
-// What the one reduction of a step said; the same on every rank.
-static Status check_reduced(const Run *run, const double red[RED_COUNT], const StepResult *out) {
-    if (red[RED_FAILED] > 0) {
-        Status mine = err_message()[0] != '\0' ? E_IO : OK;
-        TRY(agree(mine, run->mesh.world));
-    }
+// What the one reduction of a step said; the same on every rank. `mine` is how this rank's gradients went.
+static Status check_reduced(const Run *run, Status mine, const double red[RED_COUNT],
+                            const StepResult *out) {
+    if (red[RED_FAILED] > 0) return agree(mine, run->mesh.world);
     if (red[RED_TOKENS] <= 0) {
         FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
              (long long)run->step);
@@ -101,10 +95,11 @@ Status train_step(Run *run, StepResult *out) {
     double red[RED_COUNT] = {0};
     params_zero_grad(&run->model.params);
     reducer_begin(run->reducer);
-    local_gradients(run, red);
+    Status mine = local_gradients(run, red);  // a rank that failed still takes part in the reduction
 
     double clock = clock_s();
     reducer_finish(run->reducer);
+    red[RED_FAILED] = mine != OK;
     red[RED_SQNORM] = owned_sqnorm(run);
     red[RED_STOP] = signals_pending() != 0;
     red[RED_SAVE] = save_due(run);
@@ -117,7 +112,7 @@ Status train_step(Run *run, StepResult *out) {
                         .tokens = (int64_t)red[RED_TOKENS],
                         .stop = red[RED_STOP] > 0,
                         .save_due = red[RED_SAVE] > 0};
-    TRY(check_reduced(run, red, out));
+    TRY(check_reduced(run, mine, red, out));
     apply_update(run, out);
     phase_end(&run->phases.update, &clock);
     reducer_gather_weights(run->reducer);

@@ -29,3 +29,25 @@ says() {
 same() {
   cmp "$1" "$2" || fail "$1 and $2 differ"
 }
+
+# Ranks of the run in this directory ($binary), and the end of all of them.
+ranks_of() {
+  pgrep -f "^$binary train .*train.run_dir=$1 "
+}
+none_left() {
+  local _
+  for _ in $(seq 100); do
+    ranks_of "$1" >/dev/null || return 0
+    sleep 0.1
+  done
+  fail "processes of $1 are left"
+}
+
+# same_run DIR OTHER: the same metrics but for times, the same checkpoints and model.
+same_run() {
+  local run
+  for run in "$1" "$2"; do sed -E 's/,"step_s":.*//' "$run/metrics.jsonl" >"$run/untimed"; done
+  same "$1/untimed" "$2/untimed"
+  [ "$(ls "$1/ckpt")" = "$(ls "$2/ckpt")" ] || fail "checkpoints $(ls "$1/ckpt") and $(ls "$2/ckpt")"
+  for file in $(cd "$1" && find . -name '*.safetensors'); do same "$1/$file" "$2/$file"; done
+}

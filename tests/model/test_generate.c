@@ -1,0 +1,277 @@
+// Sampling filters one by one, and generation against forward passes over the growing text.
+#include "made_model.h"
+#include "model/generate.h"
+
+// ---- sample_next -------------------------------------------------------------------------------
+
+enum { DRAWS = 4000 };
+static const SampleConfig PLAIN = {.temperature = 1, .top_p = 1, .seed = 1};
+
+// How often each of V ids is drawn, given probabilities.
+static void draw(const double *p, int V, const SampleConfig *cfg, int *count) {
+    real logits[16];
+    memset(count, 0, (size_t)V * sizeof *count);
+    for (int64_t step = 0; step < DRAWS; step++) {
+        for (int v = 0; v < V; v++) logits[v] = (real)log(p[v]);
+        int id = sample_next(logits, V, cfg, 0, step);
+        cr_assert(id >= 0 && id < V);
+        count[id]++;
+    }
+}
+
+static const double P[5] = {0.1, 0.4, 0.05, 0.25, 0.2};  // order of likelihood: 1 3 4 0 2
+
+static void expect_drawn(const SampleConfig *cfg, const char *which) {
+    int count[5];
+    draw(P, 5, cfg, count);
+    for (int v = 0; v < 5; v++) {
+        cr_expect_eq(count[v] > 0, which[v] == '1', "%s: id %d drawn %d times", which, v, count[v]);
+    }
+}
+
+Test(sample, without_filters_follows_the_probabilities) {
+    int count[5];
+    draw(P, 5, &PLAIN, count);
+    for (int v = 0; v < 5; v++) {
+        cr_expect_float_eq((double)count[v] / DRAWS, P[v], 0.03, "id %d: %d", v, count[v]);
+    }
+}
+
+Test(sample, temperature_sharpens) {
+    SampleConfig cfg = PLAIN;
+    cfg.temperature = 0.5;  // probabilities squared
+    int count[5];
+    double total = 0;
+    for (int v = 0; v < 5; v++) total += P[v] * P[v];
+    draw(P, 5, &cfg, count);
+    for (int v = 0; v < 5; v++) {
+        cr_expect_float_eq((double)count[v] / DRAWS, P[v] * P[v] / total, 0.03, "id %d", v);
+    }
+}
+
+Test(sample, top_k_keeps_the_likeliest) {
+    SampleConfig cfg = PLAIN;
+    cfg.top_k = 1;
+    expect_drawn(&cfg, "01000");
+    cfg.top_k = 3;
+    expect_drawn(&cfg, "01011");
+    cfg.top_k = 99;
+    expect_drawn(&cfg, "11111");
+}
+
+Test(sample, top_p_keeps_the_smallest_set_that_reaches_it) {
+    SampleConfig cfg = PLAIN;
+    cfg.top_p = 0;
+    expect_drawn(&cfg, "01000");
+    cfg.top_p = 0.39;
+    expect_drawn(&cfg, "01000");
+    cfg.top_p = 0.41;
+    expect_drawn(&cfg, "01010");
+    cfg.top_p = 0.86;
+    expect_drawn(&cfg, "11011");
+}
+
+Test(sample, min_p_is_relative_to_the_likeliest) {
+    SampleConfig cfg = PLAIN;
+    cfg.min_p = 0.45;  // below 0.18
+    expect_drawn(&cfg, "01011");
+    cfg.min_p = 1;
+    expect_drawn(&cfg, "01000");
+}
+
+// top-p counts what top-k left over, at the temperature.
+Test(sample, filters_come_in_order) {
+    SampleConfig cfg = PLAIN;
+    cfg.top_k = 2;
+    cfg.top_p = 0.6;  // of 0.4/0.65 = 0.615
+    expect_drawn(&cfg, "01000");
+    cfg.top_k = 0;
+    cfg.top_p = 0.41;
+    cfg.temperature = 0.5;  // 0.16 of 0.275 = 0.58
+    expect_drawn(&cfg, "01000");
+}
+
+Test(sample, greedy_takes_the_largest_and_of_equals_the_smaller_id) {
+    real logits[4] = {-3, 2, 2, -8}, one[1] = {-5};
+    SampleConfig cfg = {.temperature = 0, .top_p = 1};
+    cr_assert_eq(sample_next(logits, 4, &cfg, 0, 0), 1);
+    cr_assert_eq(sample_next(one, 1, &cfg, 0, 0), 0);
+    cr_assert_eq(sample_next(one, 1, &PLAIN, 3, 9), 0);
+    cfg = PLAIN;
+    cfg.top_k = 1;
+    for (int step = 0; step < 50; step++) {
+        real again[4] = {-3, 2, 2, -8};
+        cr_assert_eq(sample_next(again, 4, &cfg, 0, step), 1);
+    }
+}
+
+Test(sample, is_a_function_of_seed_row_and_step) {
+    int differs[3] = {0};
+    for (int step = 0; step < 64; step++) {
+        int id[5];
+        for (int i = 0; i < 5; i++) {
+            real logits[16];
+            for (int v = 0; v < 16; v++) logits[v] = (real)(0.1 * v);
+            SampleConfig cfg = PLAIN;
+            cfg.seed = i == 2 ? 2 : 1;
+            id[i] = sample_next(logits, 16, &cfg, i == 3, i == 4 ? step + 1000 : step);
+        }
+        cr_assert_eq(id[0], id[1]);
+        for (int i = 0; i < 3; i++) differs[i] += id[0] != id[i + 2];
+    }
+    for (int i = 0; i < 3; i++) cr_assert_gt(differs[i], 32, "case %d: %d", i, differs[i]);
+}
+
+Test(sample, copes_with_impossible_tokens_and_large_logits) {
+    for (int step = 0; step < 20; step++) {
+        real logits[3] = {-(real)INFINITY, 3e4f, -3e4f};
+        cr_assert_eq(sample_next(logits, 3, &PLAIN, 0, step), 1);
+    }
+}
+
+// ---- generate ----------------------------------------------------------------------------------
+
+enum { V = 23, ROWS = 4, MAX_NEW = 9 };
+
+typedef struct Got {
+    int id[ROWS][MAX_NEW + 1], count[ROWS];
+    int stop_row, stop_after;  // the callback ends this row after so many tokens
+} Got;
+
+static bool take(int row, int token, void *user) {
+    Got *g = user;
+    cr_assert(row >= 0 && row < ROWS && g->count[row] < MAX_NEW);
+    g->id[row][g->count[row]++] = token;
+    return !(row == g->stop_row && g->count[row] == g->stop_after);
+}
+
+static void generation_model(Model *m) {
+    made_model(m, "model.width=16 model.heads=2 model.kv_heads=1 model.layers=3 model.pattern=LNW "
+                  "model.window=6 model.ffn=12 model.vocab=23 model.init_std=0.3 model.pad_id=-1");
+}
+
+// Prompts of 1, 7, 530 (more than one chunk of prefill) and 64 tokens.
+static const int LENGTH[ROWS] = {1, 7, 530, 64};
+static void made_prompts(Prompt *p) {
+    static int32_t ids[ROWS][600];
+    for (int r = 0; r < ROWS; r++) {
+        for (int i = 0; i < LENGTH[r]; i++) {
+            ids[r][i] = (int32_t)(rng_u64(8, STREAM_TEST, (uint64_t)(r * 600 + i)) % V);
+        }
+        p[r] = (Prompt){ids[r], LENGTH[r]};
+    }
+}
+
+// The likeliest next id of a text by one forward pass over all of it.
+static int next_by_forward(Model *m, const int32_t *text, int count) {
+    MadeBatch b = made_batch(1, count, V, false);
+    memcpy(b.tokens, text, (size_t)count * sizeof *text);
+    real *logits = made_forward(m, &b.b, NULL, true);
+    const real *last = logits + (size_t)(count - 1) * V;
+    int best = 0;
+    for (int v = 1; v < V; v++) best = last[v] > last[best] ? v : best;
+    free(logits);
+    made_batch_free(&b);
+    return best;
+}
+
+Test(generate, greedy_ids_are_those_of_forward_passes) {
+    Model m;
+    Prompt p[ROWS];
+    Got got = {.stop_row = -1};
+    SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = MAX_NEW};
+    generation_model(&m);
+    made_prompts(p);
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), OK);
+    for (int r = 0; r < ROWS; r++) {
+        int32_t text[600];
+        memcpy(text, p[r].ids, (size_t)LENGTH[r] * sizeof *text);
+        cr_assert_eq(got.count[r], MAX_NEW);
+        for (int i = 0; i < MAX_NEW; i++) {
+            int wanted = next_by_forward(&m, text, LENGTH[r] + i);
+            cr_assert_eq(got.id[r][i], wanted, "row %d step %d: %d, not %d", r, i, got.id[r][i],
+                         wanted);
+            text[LENGTH[r] + i] = wanted;
+        }
+    }
+    model_close(&m);
+}
+
+Test(generate, rows_together_are_rows_alone_even_when_one_ends) {
+    Model m;
+    Prompt p[ROWS];
+    SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = MAX_NEW};
+    generation_model(&m);
+    made_prompts(p);
+    Got together = {.stop_row = 1, .stop_after = 2};
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &together), OK);
+    cr_assert_eq(together.count[1], 2);
+    for (int r = 0; r < ROWS; r++) {
+        Got alone = {.stop_row = -1};
+        cr_assert_eq(generate(&m, &p[r], 1, -1, &cfg, take, &alone), OK);
+        cr_assert_eq(together.count[r], r == 1 ? 2 : MAX_NEW);
+        cr_assert_eq(memcmp(together.id[r], alone.id[0], (size_t)together.count[r] * sizeof(int)),
+                     0, "row %d", r);
+    }
+    model_close(&m);
+}
+
+Test(generate, ends_a_row_at_the_end_token_without_reporting_it) {
+    Model m;
+    Prompt p[ROWS];
+    SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = MAX_NEW};
+    generation_model(&m);
+    made_prompts(p);
+    Got free_run = {.stop_row = -1}, ended = {.stop_row = -1};
+    cr_assert_eq(generate(&m, p, 1, -1, &cfg, take, &free_run), OK);
+    int eos = free_run.id[0][3], first = 0;
+    while (free_run.id[0][first] != eos) first++;
+    cr_assert_eq(generate(&m, p, 1, eos, &cfg, take, &ended), OK);
+    cr_assert_eq(ended.count[0], first);
+    model_close(&m);
+}
+
+Test(generate, draws_repeat_with_their_seed) {
+    Model m;
+    Prompt p[ROWS];
+    SampleConfig cfg = {.temperature = 1.5, .top_p = 1, .seed = 5, .max_new = MAX_NEW};
+    generation_model(&m);
+    made_prompts(p);
+    Got a = {.stop_row = -1}, b = {.stop_row = -1}, c = {.stop_row = -1};
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &a), OK);
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &b), OK);
+    cr_assert_eq(memcmp(a.id, b.id, sizeof a.id), 0);
+    cfg.seed = 6;
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &c), OK);
+    cr_assert_neq(memcmp(a.id, c.id, sizeof a.id), 0);
+    model_close(&m);
+}
+
+Test(generate, nothing_to_do_is_no_error) {
+    Model m;
+    Prompt p[ROWS];
+    SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = 0};
+    Got got = {.stop_row = -1};
+    generation_model(&m);
+    made_prompts(p);
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), OK);
+    cr_assert_eq(generate(&m, p, 0, -1, &cfg, take, &got), OK);
+    cr_assert_eq(got.count[0], 0);
+    model_close(&m);
+}
+
+Test(generate, prompts_that_the_model_cannot_read_are_refused) {
+    Model m;
+    Got got = {.stop_row = -1};
+    SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = 2};
+    const int32_t large[] = {1, V}, negative[] = {-1};
+    generation_model(&m);
+    Prompt bad[] = {{large, 2}, {negative, 1}, {large, 0}};
+    const char *says[] = {"23", "-1", "empty"};
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(generate(&m, &bad[i], 1, -1, &cfg, take, &got), E_USAGE);
+        cr_assert_not_null(strstr(err_message(), says[i]), "%s", err_message());
+    }
+    cr_assert_eq(got.count[0], 0);
+    model_close(&m);
+}
