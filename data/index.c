@@ -33,7 +33,7 @@ void index__free(Index *ix) {
     *ix = (Index){0};
 }
 
-// What fixes the training stream, in order; the names, because weights are given by name.
+// What fixes the training stream, in order, and what it is measured by; the names, because weights are given by name.
 Hash128 index__corpus_hash(const Index *ix) {
     PackOut *w = packout_new();
     packout_u64(w, (uint64_t)ix->vocab);
@@ -45,6 +45,7 @@ Hash128 index__corpus_hash(const Index *ix) {
         packout_i64(w, ix->shards[i].source);
         packout_u64(w, ix->shards[i].hash);
     }
+    packout_u64(w, ix->holdout.hash);
     size_t bytes;
     const char *data = packout_data(w, &bytes);
     Hash128 hash = hash128(data, bytes);

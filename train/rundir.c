@@ -91,8 +91,15 @@ static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
     return st;
 }
 
+// Now rather than after an hour of preparing text. Imported sizes are read later.
+static Status check_model(const RunConfig *cfg, const Config *origins) {
+    ModelConfig m = cfg->model;
+    return cfg->train.init[0] == '\0' ? model_config_resolve(&m, origins) : OK;
+}
+
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     Status st = run_config_check(cfg);
+    if (st == OK) st = check_model(cfg, origins);
     if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
     return agree(st, mesh->world);
 }

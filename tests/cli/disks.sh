@@ -16,8 +16,8 @@ rm -rf work && mkdir -p work/small && cd work
 train() { # RUN_DIR CACHE SETTING...
   local dir=$1 cache=$2
   shift 2
-  mpirun -n 2 "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache="$cache" \
-    data.sources="$source/data/sample" train.steps=12 train.ckpt_every=4 train.keep=3 train.eval_every=0 "$@"
+  settle data.sources="$source/data/sample" train.steps=12 train.ckpt_every=4 train.keep=3 train.eval_every=0 "$@"
+  mpirun -n 2 "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache="$cache" "${settled[@]}"
 }
 disk() { mount -t tmpfs -o "size=$1" none small; }
 train whole cache >log.txt 2>&1 || { cat log.txt >&2; fail 'the run on a disk with room'; }

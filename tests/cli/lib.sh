@@ -20,6 +20,14 @@ expect() {
   grep -qF -- "$text" expect.err || { cat expect.err >&2; fail "stderr does not say '$text': $*"; }
 }
 
+# settle KEY=VALUE...: the last value of each key, in $settled; the program refuses keys that are set twice.
+settle() {
+  local word
+  declare -A last=()
+  for word in "$@"; do last[${word%%=*}]=$word; done
+  settled=("${last[@]}")
+}
+
 # says TEXT FILE
 says() {
   grep -qF -- "$1" "$2" || { cat "$2" >&2; fail "$2 does not say '$1'"; }
@@ -43,11 +51,14 @@ none_left() {
   fail "processes of $1 are left"
 }
 
-# same_run DIR OTHER: the same metrics but for times, the same checkpoints and model.
+# same_run DIR OTHER: the same metrics but for times, the same last checkpoint and model.
 same_run() {
-  local run
+  local run newest file
   for run in "$1" "$2"; do sed -E 's/,"step_s":.*//' "$run/metrics.jsonl" >"$run/untimed"; done
   same "$1/untimed" "$2/untimed"
-  [ "$(ls "$1/ckpt")" = "$(ls "$2/ckpt")" ] || fail "checkpoints $(ls "$1/ckpt") and $(ls "$2/ckpt")"
-  for file in $(cd "$1" && find . -name '*.safetensors'); do same "$1/$file" "$2/$file"; done
+  newest=$(ls "$1/ckpt" | tail -n 1)
+  [ "$(ls "$2/ckpt" | tail -n 1)" = "$newest" ] || fail "$2/ckpt holds $(ls "$2/ckpt"), not $newest"
+  for file in "ckpt/$newest"/{model,optimizer}.safetensors model/{model.safetensors,config.json,tokenizer.json}; do
+    same "$1/$file" "$2/$file"
+  done
 }

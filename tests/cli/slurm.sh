@@ -51,7 +51,6 @@ scontrol update JobId="$job" StartTime=now
 await "$job" COMPLETED
 says 'resuming after step' "sterna-$job.log"
 says '"reason": "finished"' warned/exit.json
-rm -r "warned/ckpt/$(ls warned/ckpt | head -n 1)"
 same_run whole warned
 
 job=$(submit cancelled)
@@ -62,7 +61,6 @@ for _ in $(seq 100); do [ ! -e cancelled/exit.json ] || break; sleep 0.1; done
 says '"reason": "stopped by SIGTERM"' cancelled/exit.json
 job=$(submit cancelled)
 await "$job" COMPLETED
-rm -r "cancelled/ckpt/$(ls cancelled/ckpt | head -n 1)"
 same_run whole cancelled
 
 job=$(sbatch --parsable -n 2 -t 30 "$source/slurm/train.sbatch" none.yaml)

@@ -12,9 +12,10 @@ launch=()
 train() {
   local ranks=$1 dir=$2
   shift 2
+  settle data.sources="$source/data/sample" train.steps=40 train.ckpt_every=7 train.eval_every=10 train.eval_tokens=20000 \
+    train.sample_every=15 train.batch_tokens=448 "$@"
   mpirun -n "$ranks" "${launch[@]}" "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache=cache \
-    data.sources="$source/data/sample" train.steps=40 train.ckpt_every=7 train.eval_every=10 train.eval_tokens=20000 \
-    train.sample_every=15 train.batch_tokens=448 "$@" >>"$dir.log" 2>&1
+    "${settled[@]}" >>"$dir.log" 2>&1
 }
 
 lines() { cat "$1/metrics.jsonl" 2>/dev/null | grep -c "$2" || true; }
@@ -51,8 +52,8 @@ train 2 $dir || { cat $dir.log >&2; fail "$dir did not go on"; }
 same_run whole $dir
 
 # At every write of a save: the shim kills each process before its Nth fsync or rename below ckpt/, for N = 1, 2, ... until
-# there are no more. Three saves, the last two drop an old one.
-short=(train.steps=12 train.ckpt_every=4 train.keep=1 train.eval_every=0 train.sample_every=0)
+# there are no more. Two saves, the second drops the first.
+short=(train.steps=8 train.ckpt_every=4 train.keep=1 train.eval_every=0 train.sample_every=0)
 train 2 undisturbed "${short[@]}" || fail 'the undisturbed run'
 for point in $(seq 99); do
   dir=point$point
@@ -65,7 +66,7 @@ for point in $(seq 99); do
   same_run undisturbed $dir
 done
 launch=()
-[ "$point" -gt 9 ] || fail "only $((point - 1)) points of death in three saves"
+[ "$point" -gt 9 ] || fail "only $((point - 1)) points of death in two saves"
 same_run undisturbed "$dir" # the one that nothing disturbed
 
 # Another number of ranks goes on: the same training within rounding.
