@@ -127,6 +127,9 @@ Hash128 corpus_hash(const Corpus *c) {
 int corpus_vocab(const Corpus *c) {
     return c->index.vocab;
 }
+int corpus_eod(const Corpus *c) {
+    return (int)c->index.eod;
+}
 const char *corpus_tokenizer_path(const Corpus *c) {
     return c->tokenizer;
 }

@@ -56,7 +56,7 @@ typedef struct CorpusReport {
 // the tokenizer, writes shards and index.msgpack below cfg->cache/corpus. Skips whatever is there and valid.
 Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *mesh) CHECKED;
 
-// --- shard.c: the .tns format, spec/data.md 2.8 ---
+// --- shard.c: the .tns format, docs/formats.md 6 ---
 typedef struct Shard Shard;
 typedef struct ShardInfo {
     uint64_t tokens, docs;
@@ -77,12 +77,13 @@ Status corpus_open(Corpus **c, const char *dir) CHECKED;  // verifies all checks
 void corpus_close(Corpus *c);
 Hash128 corpus_hash(const Corpus *c);
 int corpus_vocab(const Corpus *c);
+int corpus_eod(const Corpus *c);  // token that ends every document
 const char *corpus_tokenizer_path(const Corpus *c);
 // Held-out text: its tokens (borrowed) and the bytes of text they stand for.
 const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes);
 const char *corpus_holdout_text_path(const Corpus *c);
 
-// --- loader.c: spec/data.md 2.9 ---
+// --- loader.c: docs/maths.md 13 ---
 typedef struct LoaderState {  // the same on all ranks; goes into checkpoints
     int64_t samples;          // global samples consumed
     int64_t per_source[MAX_SOURCES];

@@ -1,4 +1,4 @@
-// Normalisation (spec 2.4): one pass that decodes UTF-8, drops what does not show and unifies
+// Normalisation: one pass that decodes UTF-8, drops what does not show and unifies
 // spaces and line ends; canonical composition (Unicode Standard Annex 15) where anything needs it;
 // one pass over lines. In this order, because taking a character out may let its neighbours
 // compose.

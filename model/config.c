@@ -92,7 +92,7 @@ static Status expand_lrpe(ModelConfig *m) {
                  "model.lrpe: `%s` is not a list of layers 0..%d", m->lrpe, m->layers - 1);
         }
         m->layer_lrpe[l] = true;
-        s = *end == ',' ? end + 1 : end;
+        s = *end == ',' && end[1] != '\0' ? end + 1 : end;  // a last comma is no list
     }
     return OK;
 }
@@ -116,19 +116,13 @@ static Status check_sizes(ModelConfig *m) {
              "model.width/model.heads=%d is odd, but model.pattern has N or W layers",
              m->head_size);
     }
-    if (m->pad_id >= m->vocab && m->vocab > 0) {
-        FAIL(E_USAGE, "-1 for none", "model.pad_id=%d is outside of model.vocab=%d", m->pad_id,
-             m->vocab);
-    }
     return OK;
 }
 
 Status model_config_resolve(ModelConfig *m, const Config *origins) {
     if (origins != NULL) TRY(preset_apply(m, origins));
     m->kind = strcmp(m->family, "llama") == 0 ? FAMILY_LLAMA : FAMILY_TNL;
-    if (m->layers > MAX_LAYERS) {
-        FAIL(E_USAGE, "raise MAX_LAYERS", "model.layers=%d is more than %d", m->layers, MAX_LAYERS);
-    }
+    ASSERT(m->layers <= MAX_LAYERS);  // the key's range, and import's
     TRY(expand_pattern(m));
     TRY(expand_lrpe(m));
     return check_sizes(m);

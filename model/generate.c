@@ -57,7 +57,7 @@ static int candidates_kept(const Candidate *c, int V, const SampleConfig *cfg) {
     return kept;
 }
 
-int sample_next(real *logits, int V, const SampleConfig *cfg, int row, int64_t step) {
+int sample_next(const real *logits, int V, const SampleConfig *cfg, int row, int64_t step) {
     int best = argmax(logits, V);
     if (cfg->temperature <= 0) return best;
     Candidate *c = malloc((size_t)V * sizeof *c);
@@ -148,11 +148,9 @@ static void generation_close(Generation *g) {
     free(g->next);
 }
 
-// Runs one prompt in chunks on a state of its own, then copies it into row r. Only the last token's
+// Runs one prompt in chunks on a fresh state of its own, then copies that into row r. Only the last token's
 // logits are kept.
-static Status prefill(Generation *g, int r, const Prompt *p) {
-    DecodeState *alone = NULL;
-    TRY(decode_open(&alone, g->m, 1));
+static void prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
     int V = g->m->cfg.vocab;
     for (int done = 0; done < p->count;) {
         int n = p->count - done < PREFILL_CHUNK ? p->count - done : PREFILL_CHUNK;
@@ -169,8 +167,17 @@ static Status prefill(Generation *g, int r, const Prompt *p) {
         for (int v = 0; v < V; v++) g->logits[(size_t)r * (size_t)V + (size_t)v] = logits->data[v];
     }
     decode_copy_row(g->all, r, alone, 0);
-    decode_close(alone);
-    return OK;
+}
+
+static Status prefill_all(Generation *g, const Prompt *prompts) {
+    Status st = OK;
+    for (int r = 0; r < g->rows && st == OK; r++) {
+        DecodeState *alone = NULL;
+        st = decode_open(&alone, g->m, 1);
+        if (st == OK) prefill(g, r, &prompts[r], alone);
+        decode_close(alone);
+    }
+    return st;
 }
 
 // One step of all rows together; ended rows ride along on token 0.
@@ -184,6 +191,17 @@ static void decode_step(Generation *g) {
     Tensor *logits = model_logits(g->tp, g->m, &b, g->all);
     size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;
     for (size_t i = 0; i < count; i++) g->logits[i] = logits->data[i];
+}
+
+// NaN compares as nothing: drawing would go on with the first tokens of the vocabulary.
+static Status logits_check(const Generation *g) {
+    size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;
+    for (size_t i = 0; i < count; i++) {
+        if (isnan(g->logits[i])) {
+            FAIL(E_DIVERGED, "are the weights of a run that diverged?", "a logit is not a number");
+        }
+    }
+    return OK;
 }
 
 // Draws each live row's next token and reports it; returns the rows still alive.
@@ -221,10 +239,11 @@ Status generate(Model *m, const Prompt *prompts, int rows, int eos, const Sample
     if (rows < 1 || cfg->max_new < 1) return OK;
     Generation g;
     Status st = generation_open(&g, m, rows);
-    for (int r = 0; r < rows && st == OK; r++) st = prefill(&g, r, &prompts[r]);
+    if (st == OK) st = prefill_all(&g, prompts);
     for (int64_t step = 0; st == OK && step < cfg->max_new; step++) {
         if (step > 0) decode_step(&g);
-        if (draw_tokens(&g, eos, cfg, step, token, user) == 0) break;
+        st = logits_check(&g);
+        if (st == OK && draw_tokens(&g, eos, cfg, step, token, user) == 0) break;
     }
     generation_close(&g);
     return st;

@@ -14,8 +14,8 @@ extern const Field SAMPLE_FIELDS[];
 extern const int SAMPLE_FIELD_COUNT;
 
 // The next id of one row: filters in the order temperature, top-k, top-p, min-p; the draw is a function of
-// (seed, row, step) alone. logits (V) is overwritten. Ties: the smaller id.
-int sample_next(real *logits, int V, const SampleConfig *cfg, int row, int64_t step);
+// (seed, row, step) alone. logits (V), no NaN. Ties: the smaller id.
+int sample_next(const real *logits, int V, const SampleConfig *cfg, int row, int64_t step);
 
 // Called for each new token of each live row; false: the row stops.
 typedef bool (*TokenFn)(int row, int token, void *user);

@@ -236,7 +236,7 @@ static Status read_transnormer(ModelConfig *m, const Source *s) {
     TRY(read_bool(s, "no_scale_embedding", false, &unscaled));
     m->scale_embedding = !unscaled;
     TRY(read_bool(s, "tie_word_embeddings", true, &m->tied));
-    m->init_std = json_number(json_get(s->root, "init_std"), TNL_STD);
+    TRY(read_positive(s, "init_std", TNL_STD, &m->init_std));
     TRY(read_positive(s, "norm_eps", TNL_EPS, &m->norm_eps));
     TRY(read_positive(s, "rope_base", ROPE_BASE, &m->rope_base));
     return read_ids(m, s, true);
@@ -273,7 +273,7 @@ static Status read_llama(ModelConfig *m, const Source *s, bool hybrid) {
     }
     m->scale_embedding = false;
     TRY(read_bool(s, "tie_word_embeddings", false, &m->tied));
-    m->init_std = json_number(json_get(s->root, "initializer_range"), LLAMA_STD);
+    TRY(read_positive(s, "initializer_range", LLAMA_STD, &m->init_std));
     TRY(read_positive(s, "rms_norm_eps", LLAMA_EPS, &m->norm_eps));
     TRY(read_rope(m, s));
     return read_ids(m, s, false);

@@ -63,11 +63,26 @@ static Status layer_layout(Model *m, int l) {
     return OK;
 }
 
-Status model_open(Model *m, const ModelConfig *cfg) {
-    *m = (Model){.cfg = *cfg};
+// Here the vocabulary is final: it may have come from a tokenizer.
+static Status check_ids(const ModelConfig *cfg) {
+    const struct {
+        const char *key;
+        int id;
+    } ids[] = {{"pad_id", cfg->pad_id}, {"bos_id", cfg->bos_id}, {"eos_id", cfg->eos_id}};
     if (cfg->vocab < 1) {
         FAIL(E_USAGE, "set model.vocab or give a tokenizer", "model.vocab is not known");
     }
+    for (int i = 0; i < 3; i++) {
+        if (ids[i].id < cfg->vocab) continue;
+        FAIL(E_USAGE, "-1 for none", "model.%s=%d is outside of the vocabulary of %d", ids[i].key,
+             ids[i].id, cfg->vocab);
+    }
+    return OK;
+}
+
+Status model_open(Model *m, const ModelConfig *cfg) {
+    *m = (Model){.cfg = *cfg};
+    TRY(check_ids(cfg));
     m->layers = calloc((size_t)cfg->layers, sizeof *m->layers);
     if (m->layers == NULL) FAIL(E_NOMEM, "", "out of memory");
     m->embed = add_matrix(m, "model.embed_tokens.weight", cfg->vocab, cfg->width, 0);
@@ -180,6 +195,9 @@ Status decode_open(DecodeState **out, const Model *m, int B) {
     if (s->pos == NULL || s->layer == NULL) FAIL(E_NOMEM, "", "out of memory");
     for (int l = 0; l < m->cfg.layers; l++) {
         s->layer[l] = m->layers[l].mixer->state_open(m, &m->layers[l], B);
+        if (s->layer[l] == NULL) {
+            FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d decode states", B);
+        }
     }
     return OK;
 }

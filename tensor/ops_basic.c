@@ -113,7 +113,8 @@ static void swiglu_node(Tape *tp, const Node *n) {
 }
 
 Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b) {
-    ASSERT(a != b && a->base == NULL && b->base == NULL && a->cols == b->cols);
+    ASSERT(a != b && a->base == NULL && b->base == NULL);
+    ASSERT(a->rows == b->rows && a->cols == b->cols);
     Tensor *y = tape_tensor(tp, a->rows, a->cols);
     if (!tape_is_dry(tp)) swiglu_forward(y->data, a->data, b->data, a->rows, a->cols);
     return tape_push(tp, &(Node){.backward = swiglu_node, .out = y, .in = {a, b}});
@@ -127,7 +128,8 @@ static void add_node(Tape *tp, const Node *n) {
 }
 
 Tensor *op_add(Tape *tp, Tensor *a, Tensor *b) {
-    ASSERT(a != b && a->base == NULL && b->base == NULL && a->cols == b->cols);
+    ASSERT(a != b && a->base == NULL && b->base == NULL);
+    ASSERT(a->rows == b->rows && a->cols == b->cols);
     Tensor *y = tape_tensor(tp, a->rows, a->cols);
     if (!tape_is_dry(tp)) {
         add_forward(y->data, a->data, b->data, (size_t)a->rows * (size_t)a->cols);

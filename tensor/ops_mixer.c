@@ -25,6 +25,7 @@ static void rope_node(Tape *tp, const Node *n) {
 
 Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads) {
     RopeInfo r = {s->pos, base, heads};
+    ASSERT(x->rows == s->B * s->T && x->cols % heads == 0);
     Tensor *y = tape_tensor(tp, x->rows, x->cols);
     if (!tape_is_dry(tp)) {
         rope_forward(y->data, x->data, x->ld, r.pos, base, x->rows, heads, x->cols / heads);
@@ -58,6 +59,7 @@ static void lrpe_node(Tape *tp, const Node *n) {
 
 Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int heads) {
     LrpeInfo l = {*a, heads};
+    ASSERT(x->cols % heads == 0);
     Tensor *y = tape_tensor(tp, x->rows, 2 * x->cols);
     if (!tape_is_dry(tp)) {
         lrpe_forward(y->data, x->data, x->ld, a->cosine, a->sine, x->rows, heads, x->cols / heads);

@@ -69,10 +69,20 @@ static void fill_lrpe(Param *p) {
     }
 }
 
+// A number depends on its place alone, so pieces may be filled by any thread.
+static void fill_normal(Param *p, uint64_t seed, uint64_t stream) {
+    enum { PIECE = 1 << 16 };
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < p->count; at += PIECE) {
+        size_t n = p->count - at < PIECE ? p->count - at : PIECE;
+        rng_fill_normal(p->data + at, n, at, p->init_std, seed, stream);
+    }
+}
+
 static void param_init(Param *p, uint64_t seed, int row) {
     switch (p->init) {
     case INIT_NORMAL:
-        rng_fill_normal(p->data, p->count, 0, p->init_std, seed, STREAM_INIT + (uint64_t)row);
+        fill_normal(p, seed, STREAM_INIT + (uint64_t)row);
         break;
     case INIT_ONE:
         for (size_t i = 0; i < p->count; i++) p->data[i] = 1;
@@ -82,6 +92,7 @@ static void param_init(Param *p, uint64_t seed, int row) {
         break;
     }
     if (p->zero_row >= 0) {
+        ASSERT(p->zero_row < p->dim[0]);
         size_t width = p->count / (size_t)p->dim[0];
         memset(p->data + (size_t)p->zero_row * width, 0, width * sizeof(real));
     }

@@ -10,7 +10,7 @@
 
 enum { PARAM_NAME_BYTES = 128, PARAM_DIMS = 3 };
 
-typedef enum { INIT_NORMAL, INIT_ONE, INIT_LRPE } InitRule;  // N(0, init_std^2); 1; 10000^(-2c/C) (spec 1.2)
+typedef enum { INIT_NORMAL, INIT_ONE, INIT_LRPE } InitRule;  // N(0, init_std^2); 1; 10000^(-2c/C) (docs/maths.md 4)
 
 typedef struct Param {
     char name[PARAM_NAME_BYTES];  // the Hugging Face name where one exists

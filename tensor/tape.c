@@ -153,7 +153,7 @@ void tape_set_hooks(Tape *tp, const TapeHooks *hooks) {
 }
 
 void tape_site(Tape *tp, const char *name, int layer, Tensor *x) {
-    if (tp->hooks.site != NULL && !tp->dry) tp->hooks.site(name, layer, x, tp->hooks.user);
+    if (tp->hooks.site != NULL && !tp->dry && tp->replay == 0) tp->hooks.site(name, layer, x, tp->hooks.user);
 }
 
 // ---- tensors ----------------------------------------------------------------------------------

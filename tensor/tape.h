@@ -39,7 +39,8 @@ struct Node {
 typedef struct TapeHooks {
     void (*progress)(void *user);
     void (*ready)(Param *param, void *user);
-    // Named places in a model can be read or changed; layer is -1 outside of blocks. NULL costs one check.
+    // Named places in a model: to read; on a tape that records nothing also to change. layer is -1 outside of
+    // blocks. Once a forward pass: recomputation does not call again.
     void (*site)(const char *name, int layer, Tensor *x, void *user);
     void *user;
 } TapeHooks;

@@ -31,7 +31,7 @@ static const Field TRAIN_FIELDS[] = {
 static const Field OPTIM_FIELDS[] = {
     {"optim.beta1", CFG_F64, O_(beta1), 0, 0.999999, "0.9", NULL, "AdamW: decay of the first moment", ""},
     {"optim.beta2", CFG_F64, O_(beta2), 0, 0.999999, "0.95", NULL, "AdamW: decay of the second moment", ""},
-    {"optim.eps", CFG_F64, O_(eps), 0, 1, "1e-8", NULL, "AdamW: added outside the root", ""},
+    {"optim.eps", CFG_F64, O_(eps), 1e-30, 1, "1e-8", NULL, "AdamW: added outside the root", ""},
     {"optim.weight_decay", CFG_F64, O_(weight_decay), 0, 10, "0.1", NULL, "decoupled decay of matrices (not of gains and angles)", ""},
 };
 static const Field SCHEDULE_FIELDS[] = {
@@ -63,6 +63,10 @@ Status run_config_check(const RunConfig *cfg) {
         FAIL(E_USAGE, "make the batch a whole number of sequences",
              "train.batch_tokens=%lld is not a multiple of train.seq=%d",
              (long long)t->batch_tokens, t->seq);
+    }
+    if ((int64_t)t->micro_rows * t->seq > INT32_MAX) {
+        FAIL(E_USAGE, "lower train.micro_rows", "train.micro_rows=%d x train.seq=%d tokens are too many",
+             t->micro_rows, t->seq);
     }
     if (t->steps == 0 && t->minutes <= 0) {
         FAIL(E_USAGE, "set one of them", "train.steps and train.minutes are both 0");

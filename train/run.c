@@ -17,6 +17,9 @@ static Status take_imported_config(RunConfig *cfg) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.init, "config.json");
     TRY(model_config_read_hf(&cfg->model, path));
+    bool head, differs;
+    TRY(hf_peek_tied(cfg->train.init, &head, &differs));
+    if (differs) cfg->model.tied = false;
     path_join(path, cfg->train.init, "tokenizer.json");
     if (cfg->data.tokenizer[0] == '\0' && path_exists(path)) {
         memcpy(cfg->data.tokenizer, path, strlen(path) + 1);
@@ -33,9 +36,21 @@ static Status open_corpus(Run *run) {
     return agree(st, run->mesh.world);
 }
 
+// Ids that nobody chose are the tokenizer's: 0, 1 and 2 mean something else in most that are given.
+static void take_special_ids(ModelConfig *m, const Run *run, const Config *origins) {
+    static const char *const begins[] = {"<bos>", "<|begin_of_text|>", "<s>"};
+    if (run->cfg.train.init[0] != '\0') return;
+    if (config_is_default(origins, "model.eos_id")) m->eos_id = corpus_eod(run->corpus);
+    if (config_is_default(origins, "model.pad_id")) m->pad_id = bpe_special(run->bpe, "<pad>");
+    if (!config_is_default(origins, "model.bos_id")) return;
+    m->bos_id = -1;
+    for (int i = 0; i < 3 && m->bos_id < 0; i++) m->bos_id = bpe_special(run->bpe, begins[i]);
+}
+
 static Status open_model(Run *run, const Config *origins) {
     ModelConfig *m = &run->cfg.model;
     int vocab = corpus_vocab(run->corpus);
+    take_special_ids(m, run, origins);
     TRY(model_config_resolve(m, run->cfg.train.init[0] == '\0' ? origins : NULL));
     if (m->vocab == 0) m->vocab = vocab;
     if (m->vocab < vocab) {

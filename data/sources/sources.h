@@ -45,7 +45,7 @@ Status source_extract(const char *name, const char *cache_dir, bool offline, int
 // Whether the compiled-in sample has text of this source ("austen", "kjv", "devil").
 bool sample_has(const char *name);
 
-// --- normalise.c, spec 2.4 ---
+// --- normalise.c ---
 typedef struct NormaliseCounts {
     int64_t docs_in, docs_empty,
         docs_invalid;  // dropped: nothing left; more than 1 % of invalid UTF-8

@@ -70,12 +70,13 @@ static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
 
 static void *lightning_open(const Model *m, const Layer *layer, int B) {
     LightningState *s = calloc(1, sizeof *s);
-    ASSERT(s != NULL);
+    if (s == NULL) return NULL;
     s->B = B;
     s->row = (size_t)m->cfg.heads * (size_t)feature_size(&m->cfg, layer) * (size_t)m->cfg.head_size;
     s->S = calloc((size_t)B * s->row, sizeof(real));
-    ASSERT(s->S != NULL);
-    return s;
+    if (s->S != NULL) return s;
+    free(s);
+    return NULL;
 }
 
 static void lightning_close(void *state) {

@@ -102,12 +102,13 @@ static Tensor *window_mix(const MixerRun *run, Tensor *x) {
 static void *cache_open(const Model *m, const Layer *layer, int B) {
     (void)layer;
     KvCache *c = calloc(1, sizeof *c);
-    ASSERT(c != NULL);
+    if (c == NULL) return NULL;
     c->B = B;
     c->width = m->cfg.kv_heads * m->cfg.head_size;
     c->length = calloc((size_t)B, sizeof *c->length);
-    ASSERT(c->length != NULL);
-    return c;
+    if (c->length != NULL) return c;
+    free(c);
+    return NULL;
 }
 
 static void cache_close(void *state) {

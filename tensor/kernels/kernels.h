@@ -23,7 +23,7 @@ void embed_backward(real *restrict dtable, const real *restrict dout,  // += (V,
                     const int32_t *restrict tokens, real scale, int pad, int N, int C);
 
 // ---- norm.c ------------------------------------------------------------------------------------
-// SimpleRMSNorm: y = x * rho, rho = 1/sqrt(mean(x^2) + eps). spec 1.1
+// SimpleRMSNorm: y = x * rho, rho = 1/sqrt(mean(x^2) + eps). docs/maths.md 2
 void srms_forward(real *restrict out, real *restrict rho, const real *restrict inp,  // (N,C) (N) (N,C)
                   real eps, int N, int C);
 void srms_backward(real *restrict dinp, const real *restrict dout, const real *restrict inp,
@@ -54,7 +54,7 @@ void swiglu_backward(real *restrict da, real *restrict db, const real *restrict 
 void add_forward(real *restrict out, const real *restrict a, const real *restrict b, size_t count);
 void add_backward(real *restrict da, real *restrict db, const real *restrict dout, size_t count);
 
-// ---- position.c: LRPE (spec 1.2) and RoPE ------------------------------------------------------
+// ---- position.c: LRPE and RoPE, docs/maths.md 4 and 8------------------------------------------------
 // cos and sin of pos_t * theta_c, the angle formed and reduced in double: right at position 2 million.
 void lrpe_angles(real *restrict cosine, real *restrict sine,            // (N,C), (N,C)
                  const real *restrict theta, const int64_t *restrict pos,  // (C), (N)
@@ -62,7 +62,7 @@ void lrpe_angles(real *restrict cosine, real *restrict sine,            // (N,C)
 // Head h of out: [ z_h * cos | z_h * sin ], width 2D. out (N, H*2D), inp (N, H*D) with ld, cosine/sine (N, H*D)
 void lrpe_forward(real *restrict out, const real *restrict inp, int ld_inp,
                   const real *restrict cosine, const real *restrict sine, int N, int H, int D);
-// dtheta (H*D) accumulates in double over tokens; tokens at pos >= LRPE_FROZEN_POS give it nothing (spec 7, trap 5).
+// dtheta (H*D) accumulates in double over tokens; tokens at pos >= LRPE_FROZEN_POS give it nothing (docs/maths.md 4).
 enum { LRPE_FROZEN_POS = 131072 };
 void lrpe_backward(real *restrict dinp, int ld_dinp, real *restrict dtheta,
                    const real *restrict dout, const real *restrict inp, int ld_inp,
@@ -74,7 +74,7 @@ void rope_forward(real *restrict out, const real *restrict inp, int ld_inp,
 void rope_backward(real *restrict dinp, int ld_dinp, const real *restrict dout,
                    const int64_t *restrict pos, double base, int N, int H, int D);
 
-// ---- lightning.c: lightning attention, spec 2.2 ------------------------------------------------
+// ---- lightning.c: lightning attention, docs/maths.md 6--------------------------------------------
 // o_t = sum_{t'<=t, same document} exp(-s_h (t-t')) (q_t . k_t') v_t', no scale, no denominator.
 typedef struct LightningDims {
     int B, T, H, A, E;           // q,k: (B*T, H*A)   v,o: (B*T, H*E)   head-major columns

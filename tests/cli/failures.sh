@@ -17,7 +17,7 @@ fails() {
   [ "$messages" = 1 ] || { cat expect.err >&2; fail "$messages messages, not one: $*"; }
   grep -q '^  hint: .' expect.err || { cat expect.err >&2; fail "no hint: $*"; }
   grep -qF -- "$2" "$errors" || fail "docs/errors.md does not list: $2"
-  ! pgrep -f "^$binary " >/dev/null || fail "processes are left: $*"
+  none_left
 }
 settings=(train.run_dir=run data.cache=cache data.sources="$source/data/sample" train.steps=6 train.ckpt_every=2 train.eval_every=3
   train.eval_tokens=500 train.log_every=1)

@@ -38,17 +38,25 @@ same() {
   cmp "$1" "$2" || fail "$1 and $2 differ"
 }
 
-# Ranks of the run in this directory ($binary), and the end of all of them.
+# Ranks of this test that train in a run directory; none_left: soon there is no process of this test at all.
 ranks_of() {
-  pgrep -f "^$binary train .*train.run_dir=$1 "
+  here | while read -r pid; do
+    ! tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF " train.run_dir=$1 " || echo "$pid"
+  done
+}
+here() {
+  local pid
+  for pid in $(pgrep -f "^$binary "); do
+    [ "$(readlink "/proc/$pid/cwd")" != "$PWD" ] || echo "$pid"
+  done
 }
 none_left() {
   local _
-  for _ in $(seq 100); do
-    ranks_of "$1" >/dev/null || return 0
+  for _ in $(seq 50); do
+    [ -n "$(here)" ] || return 0
     sleep 0.1
   done
-  fail "processes of $1 are left"
+  fail 'processes are left'
 }
 
 # same_run DIR OTHER: the same metrics but for times, the same last checkpoint and model.

@@ -12,8 +12,8 @@ launch=()
 train() {
   local ranks=$1 dir=$2
   shift 2
-  settle data.sources="$source/data/sample" train.steps=40 train.ckpt_every=7 train.eval_every=10 train.eval_tokens=20000 \
-    train.sample_every=15 train.batch_tokens=448 "$@"
+  settle data.sources="$source/data/sample" train.steps=150 train.ckpt_every=25 train.eval_every=20 train.eval_tokens=20000 \
+    train.sample_every=40 train.batch_tokens=448 "$@"
   mpirun -n "$ranks" "${launch[@]}" "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache=cache \
     "${settled[@]}" >>"$dir.log" 2>&1
 }
@@ -24,13 +24,13 @@ lines() { cat "$1/metrics.jsonl" 2>/dev/null | grep -c "$2" || true; }
 killed() {
   ranks_of "$1" | shuf -n 1 --random-source=<(yes "$1") | xargs -r kill -9
   ! wait "$job" || fail "$1: mpirun ended well, the run was over before the kill"
-  none_left "$1"
+  none_left
 }
 
 train 2 whole || fail 'the uninterrupted run'
 
 # At a random step: before the first checkpoint, between two, near the end.
-for step in $((RANDOM % 5 + 1)) $((RANDOM % 15 + 8)) $((RANDOM % 12 + 26)); do
+for step in $((RANDOM % 20 + 1)) $((RANDOM % 30 + 30)) $((RANDOM % 30 + 80)); do
   dir=step$step
   train 2 $dir & job=$!
   until [ "$(lines $dir '"step",')" -ge $step ]; do kill -0 $job || fail "$dir ended early"; done
@@ -60,7 +60,7 @@ for point in $(seq 99); do
   launch=(-x LD_PRELOAD="$(dirname "$binary")/tests/libdie_at.so" -x DIE_AT=$point
     -x ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
   if train 2 $dir "${short[@]}"; then break; fi
-  none_left $dir
+  none_left
   launch=()
   train 2 $dir "${short[@]}" || { cat $dir.log >&2; fail "$dir did not go on"; }
   same_run undisturbed $dir
@@ -71,7 +71,7 @@ same_run undisturbed "$dir" # the one that nothing disturbed
 
 # Another number of ranks goes on: the same training within rounding.
 train 2 ranks & job=$!
-until [ "$(lines ranks '"step":20,')" -ge 1 ]; do kill -0 $job || fail 'ranks ended early'; done
+until [ "$(lines ranks '"step":60,')" -ge 1 ]; do kill -0 $job || fail 'ranks ended early'; done
 killed ranks
 train 3 ranks || { cat ranks.log >&2; fail 'three ranks did not go on from two'; }
 says 'resuming after step' ranks.log

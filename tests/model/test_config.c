@@ -60,7 +60,7 @@ Test(model_config, what_does_not_fit_is_refused_by_name) {
     refused("model.width=32 model.heads=4 model.kv_heads=3 model.pattern=N", "model.kv_heads=3");
     refused("model.width=32 model.heads=4 model.kv_heads=8 model.pattern=N", "model.kv_heads=8");
     refused("model.width=12 model.heads=4 model.pattern=LLW", "odd");
-    refused("model.vocab=10 model.pad_id=10", "model.pad_id=10");
+    refused("model.lrpe=0,", "model.lrpe");
     refused("model.preset=tnl-2b", "`tnl-2b`");
     refused("model.layers=0", "model.layers");
     refused("model.layers=257", "model.layers");

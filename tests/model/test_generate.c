@@ -247,6 +247,19 @@ Test(generate, draws_repeat_with_their_seed) {
     model_close(&m);
 }
 
+Test(generate, weights_that_are_no_numbers_are_reported) {
+    Model m;
+    Prompt p[ROWS];
+    SampleConfig cfg = {.temperature = 1, .top_p = 1, .max_new = MAX_NEW};
+    Got got = {.stop_row = -1};
+    generation_model(&m);
+    made_prompts(p);
+    m.params.rows[m.head].data[5] = (real)NAN;
+    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), E_DIVERGED);
+    cr_assert_eq(got.count[0], 0);
+    model_close(&m);
+}
+
 Test(generate, nothing_to_do_is_no_error) {
     Model m;
     Prompt p[ROWS];

@@ -4,6 +4,20 @@
 #include "model/internal.h"
 #include "tensor/optim.h"
 
+Test(model, ids_outside_of_the_vocabulary_are_refused) {
+    const char *ids[] = {"model.pad_id=10", "model.bos_id=99", "model.eos_id=10"};
+    for (int i = 0; i < 3; i++) {
+        Model m;
+        ModelConfig cfg;
+        char settings[256];
+        snprintf(settings, sizeof settings, "model.preset=tnl-tiny model.vocab=10 %s", ids[i]);
+        cr_assert_eq(made_config(&cfg, settings), OK);
+        cr_assert_eq(model_open(&m, &cfg), E_USAGE);
+        cr_assert_not_null(strstr(err_message(), ids[i]), "%s", err_message());
+        model_close(&m);
+    }
+}
+
 // ---- decay -------------------------------------------------------------------------------------
 
 Test(decay, of_eight_heads_halves_from_head_to_head) {
