@@ -38,7 +38,7 @@ if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_RO
 mpirun -n "$ranks" "$sterna" train configs/quickstart.yaml "train.run_dir=$dir" "${settings[@]}"
 
 # The same held-out text, packed by the usual compressors, in bits a byte.
-holdout=$(sed -nE 's/^ *cache: "?([^" ]*).*/\1/p' "$dir/config.resolved.yaml" | head -n 1)/corpus/holdout.txt
+holdout=$(sed -n 's/^ *"holdout_text": "\(.*\)",*$/\1/p' "$dir/corpus.json")
 bits() { awk -v packed="$1" -v text="$2" 'BEGIN { printf "%.3f", 8 * packed / text }'; }
 if [ ! -f "$dir/compressors.json" ]; then
   bytes=$(wc -c <"$holdout")

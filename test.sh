@@ -10,7 +10,8 @@ passed=0 failed=0 skipped=0
 for preset in "$@"; do
   echo "== $preset"
   cmake --preset "$preset" -DSTERNA_TESTS=ON >/dev/null
-  cmake --build --preset "$preset" | grep -E 'warning|error|FAILED' || true
+  log=build/$preset/build.log
+  cmake --build --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
   log=build/$preset/ctest.log
   ctest --preset "$preset" -j2 2>&1 | tee "$log" | grep -vE '^ *Start ' || true
   grep -q 'tests passed' "$log" || { echo "test.sh: $preset: no test ran" >&2; exit 1; }

@@ -303,6 +303,20 @@ Status file_write(const char *path, const void *data, size_t bytes) {
     return dir_sync(dir);
 }
 
+int file_lock(const char *path, bool wait) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return NO_LOCK;
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int failed;
+    do {
+        failed = fcntl(fd, wait ? F_SETLKW : F_SETLK, &whole);
+    } while (failed != 0 && errno == EINTR);
+    if (failed == 0) return fd;
+    bool held = !wait && (errno == EACCES || errno == EAGAIN);
+    close(fd);
+    return held ? LOCK_HELD : NO_LOCK;
+}
+
 // No fsync: logs are appended often, and a lost last line harms nobody.
 Status file_append(const char *path, const void *data, size_t bytes) {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);

@@ -29,6 +29,12 @@ Status dir_sync(const char *path) CHECKED;         // fsync of the directory
 Status dir_each(const char *path, Status (*visit)(const char *name, void *user),
                 void *user) CHECKED;
 
+// Takes the lock on this file, which is made if need be, until close(fd) or the end of the process. NO_LOCK where none
+// can be had (read-only, no locks on this file system): the caller goes on without. LOCK_HELD: by another process, and
+// the caller does not want to wait.
+enum { NO_LOCK = -1, LOCK_HELD = -2 };
+int file_lock(const char *path, bool wait);
+
 // *text is NUL-terminated, malloc'ed, owned by the caller; *bytes (may be NULL) excludes the NUL.
 Status file_read(const char *path, char **text, size_t *bytes) CHECKED;
 // Writes path.tmp, fsync, rename: the old file or the whole new one, never a part.

@@ -74,5 +74,6 @@ void steps__free(StepList *list);
 // Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N is missing.
 void steps__recover(const char *ckpt_dir);
 Status steps__publish(const char *ckpt_dir, int64_t step) CHECKED;  // step_N.tmp -> step_N
+void steps__set_aside(const char *ckpt_dir, int64_t step);  // step_N -> step_N.bad
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep);
 void dir__discard(const char *path);  // rm -r; keeps the kept error, warns on failure

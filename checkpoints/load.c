@@ -59,7 +59,12 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
         step_dir_path(dir, ckpt_dir, candidate);
         Manifest m;
         FileTable files;
-        if (open_verified(mesh, dir, &m, &files) == OK) {
+        Status st = open_verified(mesh, dir, &m, &files);
+        if (st == E_NOMEM) {  // says nothing about the checkpoint
+            steps__free(&list);
+            return st;
+        }
+        if (st == OK) {
             *step = candidate;
             manifest_free(&m);
             filetable__free(&files);
@@ -67,6 +72,9 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
             log_warn("a damaged checkpoint is passed over: %s", err_message());
         }
     }
+    // Set aside, so that they do not count among those that are kept.
+    for (int i = 0; *step >= 0 && i < list.count && list.steps[i] > *step; i++)
+        steps__set_aside(ckpt_dir, list.steps[i]);
     int64_t seen = list.count;
     steps__free(&list);
     comm_bcast(mesh->world, &seen, sizeof seen, 0);

@@ -137,7 +137,16 @@ Status steps__publish(const char *ckpt_dir, int64_t step) {
     return OK;
 }
 
-// Steps beyond `newest` are left alone: they are damaged, or someone went back on purpose.
+// Where that cannot be done it stays, and is found damaged again.
+void steps__set_aside(const char *ckpt_dir, int64_t step) {
+    char path[PATH_BYTES], bad[PATH_BYTES];
+    step_path(path, ckpt_dir, step, "");
+    step_path(bad, ckpt_dir, step, ".bad");
+    if (path_exists(bad)) dir__discard(bad);
+    if (rename(path, bad) == 0) log_warn("%s is now %s", path, bad);
+}
+
+// Steps beyond `newest` are left alone: someone went back on purpose.
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep) {
     StepList list;
     if (keep <= 0) return;

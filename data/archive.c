@@ -17,7 +17,8 @@ enum { LONG_NAME_LIMIT = 4096, MAX_MEMBERS = 16 };
 const ArchiveLimits ARCHIVE_LIMITS = {
     .total_bytes = (uint64_t)2 << 30, .file_bytes = (uint64_t)256 << 20, .files = 100000};
 
-static const char DAMAGED[] = "delete the file, it will be fetched again";
+static const char DAMAGED[] =
+    "replace it with a whole copy; a download below data.cache: delete it, it is fetched again";
 
 // --- names ---
 

@@ -15,7 +15,7 @@ const Field DATA_FIELDS[] = {
      "sampling weights as name=weight,...; empty samples by tokens; sources not named are not used", ""},
     {"data.holdout", CFG_TEXT, AT(holdout), 0, 0, "Persuasion", NULL,
      "comma-separated words: documents with one in the title are kept for evaluation only; if there "
-     "is none, 1 % of all documents; empty keeps none", ""},
+     "is none, about 1 % of the text; empty keeps none", ""},
     {"data.vocab", CFG_INT, AT(vocab), 300, 1 << 20, "8192", NULL,
      "size of the tokenizer trained on the corpus", "tokens"},
     {"data.tokenizer", CFG_TEXT, AT(tokenizer), 0, 0, "", NULL,
@@ -25,7 +25,7 @@ const Field DATA_FIELDS[] = {
     {"data.dedup", CFG_BOOL, AT(dedup), 0, 0, "true", NULL,
      "drop exact duplicates of documents", ""},
     {"data.sample_mb", CFG_I64, AT(sample_mb), 0, 1 << 30, "0", NULL,
-     "text read of each source at most, 0 reads all", "MiB"},
+     "a source ends with the document that passes this much text, 0 reads all", "MiB"},
     {"data.shard_tokens", CFG_I64, AT(shard_tokens), 1, 1LL << 32, "67108864", NULL,
      "tokens in one shard file at most", "tokens"},
 };

@@ -12,12 +12,12 @@ typedef struct DataConfig {
     Text cache;         // directory of downloads, extracted text, tokenizer and shards
     Text sources;       // comma-separated names of sources.c rows, or paths of text files / directories
     Text mix;           // "austen=0.6,kjv=0.15,...": sampling weights; "" = by tokens
-    Text holdout;       // documents whose title contains one of these are kept for evaluation; none does: 1 % by chance
+    Text holdout;       // documents whose title contains one of these are kept for evaluation; none does: 1 % of the text
     int vocab;          // tokenizer size when it is trained here
     Text tokenizer;     // tokenizer.json to use instead of training one; ""
     bool offline;       // use the embedded sample only
     bool dedup;         // drop exact duplicates
-    int64_t sample_mb;  // read at most this much text of each source, 0 = all (tests)
+    int64_t sample_mb;  // a source ends with the document that passes this much text, 0 = never (tests)
     int64_t shard_tokens;  // a shard holds at most this many tokens (but at least one document)
 } DataConfig;
 extern const Field DATA_FIELDS[];
@@ -55,6 +55,9 @@ typedef struct CorpusReport {
 // Collective(world). Fetches (rank 0 of each node), extracts, normalises, deduplicates across ranks, trains or reads
 // the tokenizer, writes shards and index.msgpack below cfg->cache/corpus. Skips whatever is there and valid.
 Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *mesh) CHECKED;
+
+// E_USAGE when `path`, the value of `key`, lies below a directory of data.sources. Not collective.
+Status corpus_check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
 
 // --- shard.c: the .tns format, docs/formats.md 6 ---
 typedef struct Shard Shard;

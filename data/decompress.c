@@ -140,7 +140,8 @@ Status decompressor_open(Decompressor **out, FILE *file, uint64_t in_bytes, uint
 }
 
 Status decompressor_read(Decompressor *d, void *out, size_t bytes, size_t *got) {
-    static const char DAMAGED[] = "delete the file, it will be fetched again";
+    static const char DAMAGED[] =
+        "replace it with a whole copy; a download below data.cache: delete it, it is fetched again";
     *got = 0;
     while (*got < bytes && !d->ended) {
         TRY(refill(d));

@@ -3,14 +3,15 @@
 #include "data/internal.h"
 
 #include "base/pack.h"
+#include "data/sources/formats.h"
 #include "data/sources/sources.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { MAX_DEPTH = 64 };  // of the user's directories: ends on symbolic links in a circle
 
 // Names go into data.mix, where ',' and '=' separate, and into reports. Bytes above 127 are UTF-8.
 static bool is_name_char(char c) {
@@ -32,16 +33,8 @@ static void name_from_spec(char name[SOURCE_NAME_BYTES], const char *spec) {
 
 // A typing error should not be taken for the name of a missing file.
 static Status source_check(const char *spec) {
-    if (source_find(spec) != NULL || source_is_path(spec)) return OK;
-    int count;
-    const Source *table = source_table(&count);
-    char known[512] = "";
-    for (int i = 0; i < count; i++) {
-        size_t at = strlen(known);
-        snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", table[i].name);
-    }
-    FAIL(E_USAGE, "use one of these names, or the path of a text file or directory",
-         "data.sources: unknown source '%s', known are: %s", spec, known);
+    const Source *source;
+    return source_is_path(spec) ? OK : source_require(&source, spec);
 }
 
 // One entry of the list, `length` bytes at `spec`.
@@ -80,41 +73,69 @@ Status inputs__parse(Inputs *in, const DataConfig *cfg) {
     return mix__parse(weights, cfg->mix, &(MixSources){.names = names, .count = in->count});
 }
 
-// --- identity ---
+// --- places ---
 
-// State of dir_each, one a directory.
-typedef struct Walk {
-    PackOut *out;
-    const char *dir;
-    int depth;
-} Walk;
-
-static Status manifest_add(PackOut *out, const char *path, int depth);
-
-static Status manifest_visit(const char *name, void *user) {
-    Walk *w = user;
-    char path[PATH_BYTES];
-    if (strlen(w->dir) + strlen(name) + 2 > PATH_BYTES)
-        FAIL(E_IO, "move the files to a shorter path", "%s/%s: path too long", w->dir, name);
-    path_join(path, w->dir, name);
-    packout_text(w->out, name);
-    return manifest_add(w->out, path, w->depth + 1);
+// The absolute path without links of the part that exists.
+static void real_part(char out[PATH_MAX], const char *path) {
+    char part[PATH_BYTES];
+    snprintf(part, sizeof part, "%s", path);
+    while (realpath(part, out) == NULL) {
+        char *slash = strrchr(part, '/');
+        if (slash == NULL) {
+            part[0] = '.';
+            slash = part;
+        }
+        slash[1] = '\0';  // "/" and "." stay
+        if (slash > part) slash[0] = '\0';
+    }
 }
 
-// Size and time of a file, or of all files below a directory in the order of their names.
-static Status manifest_add(PackOut *out, const char *path, int depth) {
+Status inputs__outside(const Inputs *in, const char *key, const char *path) {
+    char inner[PATH_MAX], outer[PATH_MAX];
+    real_part(inner, path);
+    for (int k = 0; k < in->count; k++) {
+        if (source_find(in->spec[k]) != NULL || !path_is_dir(in->spec[k])) continue;
+        real_part(outer, in->spec[k]);
+        size_t n = strlen(outer);
+        if (strncmp(inner, outer, n) != 0 || (inner[n] != '/' && inner[n] != '\0')) continue;
+        FAIL(E_USAGE,
+             "choose a place outside of the texts: what is written there would be read as text",
+             "%s=%s lies inside of data.sources '%s'", key, path, in->spec[k]);
+    }
+    return OK;
+}
+
+Status corpus_check_outside(const DataConfig *cfg, const char *key, const char *path) {
+    Inputs in;
+    TRY(inputs__parse(&in, cfg));
+    return inputs__outside(&in, key, path);
+}
+
+// --- identity ---
+
+// Reading all the text to notice a change would cost as much as using it.
+static Status file_add(PackOut *out, const char *path) {
     struct stat st;
     if (stat(path, &st) != 0) FAIL(E_IO, "check data.sources", "%s: %s", path, strerror(errno));
-    if (S_ISDIR(st.st_mode)) {
-        if (depth > MAX_DEPTH)
-            FAIL(E_IO, "is there a symbolic link to a parent?", "%s: directories too deep", path);
-        return dir_each(path, manifest_visit, &(Walk){.out = out, .dir = path, .depth = depth});
-    }
-    // Reading all the text to notice a change would cost as much as using it.
     packout_i64(out, (int64_t)st.st_size);
     packout_i64(out, (int64_t)st.st_mtim.tv_sec);
     packout_i64(out, (int64_t)st.st_mtim.tv_nsec);
     return OK;
+}
+
+// Size and time of a file, or of all files of a directory that are read, with their names.
+static Status manifest_add(PackOut *out, const char *spec) {
+    if (!path_is_dir(spec)) return file_add(out, spec);
+    FileList files = {0};
+    Status st = local_files(&files, spec);
+    for (size_t i = 0; i < files.count && st == OK; i++) {
+        char path[PATH_BYTES];
+        path_join(path, spec, files.paths[i]);
+        packout_text(out, files.paths[i]);
+        st = file_add(out, path);
+    }
+    filelist_free(&files);
+    return st;
 }
 
 // By contents, not by time: the same file is often copied from run to run.
@@ -141,7 +162,7 @@ Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *c
     TRY_GOTO(tokenizer_add(out, cfg->tokenizer));
     for (int k = 0; k < in->count; k++) {
         packout_text(out, in->spec[k]);
-        if (source_find(in->spec[k]) == NULL) TRY_GOTO(manifest_add(out, in->spec[k], 0));
+        if (source_find(in->spec[k]) == NULL) TRY_GOTO(manifest_add(out, in->spec[k]));
     }
     size_t bytes;
     const char *data = packout_data(out, &bytes);

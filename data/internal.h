@@ -76,10 +76,9 @@ Status docs__dedup(DocList *train, DocList *held, int64_t dropped[MAX_SOURCES], 
 // Does the title contain one of the comma-separated names?
 bool holdout__matches(const char *names, const char *title);
 // Collective(comm). Moves the documents whose title matches from train to held. When no title
-// matches on any rank, about 1 % of the documents, at least one of two or more, chosen by a hash of
-// their ids; *by_chance tells.
-Status docs__hold_out(DocList *train, DocList *held, bool *by_chance, const char *names,
-                      Comm *comm) CHECKED;
+// matches on any rank (*by_size): of 200 documents or more those with 1 % of all ids, by hash; of
+// fewer the one whose size is closest to 1 % of the text; of a single one its last 1 %.
+void docs__hold_out(DocList *train, DocList *held, bool *by_size, const char *names, Comm *comm);
 
 // --- inputs.c: data.sources, read ---
 enum { SOURCE_NAME_BYTES = sizeof(((SourceReport *)0)->name) };
@@ -90,6 +89,9 @@ typedef struct Inputs {
 } Inputs;
 // Splits the list and checks every name, and those of data.mix. E_USAGE.
 Status inputs__parse(Inputs *in, const DataConfig *cfg) CHECKED;
+// E_USAGE when `path`, the value of `key`, lies below a directory of sources: what is written there
+// would be read as text the next time. Parts of it may not exist yet.
+Status inputs__outside(const Inputs *in, const char *key, const char *path) CHECKED;
 // Everything the corpus depends on: options, program format, the user's files (size and time), the
 // tokenizer file.
 Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *cfg) CHECKED;

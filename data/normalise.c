@@ -185,13 +185,19 @@ Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
     NormaliseCounts ignored = {0};
     if (counts == NULL) counts = &ignored;
     size_t kept = 0;
+    Status st = OK;
     for (size_t i = 0; i < docs->count; i++) {
         Doc *doc = &docs->docs[i];
-        size_t bytes;
+        size_t bytes = 0;
         int64_t invalid_before = counts->invalid_bytes;
-        char *text = normalise_text(doc->text, doc->bytes, &bytes, counts);
-        if (text == NULL)
-            FAIL(E_NOMEM, "free some memory", "no memory to normalise %s", doc->title);
+        char *text = st == OK ? normalise_text(doc->text, doc->bytes, &bytes, counts) : NULL;
+        if (text == NULL) {  // the list stays whole: the rest is dropped
+            if (st == OK) {
+                st = err_set(E_NOMEM, "free some memory", "no memory to normalise %s", doc->title);
+            }
+            free(doc->text);
+            continue;
+        }
         // Judged against the original bytes, before anything was taken out.
         int64_t invalid = counts->invalid_bytes - invalid_before;
         bool garbled = invalid * 100 > (int64_t)doc->bytes * INVALID_PERCENT;
@@ -208,5 +214,5 @@ Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
         }
     }
     docs->count = kept;
-    return OK;
+    return st;
 }

@@ -4,19 +4,18 @@
 #include "data/internal.h"
 
 #include "base/log.h"
-#include "base/rng.h"
 #include "data/sources/sources.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     SPECIALS = 16,               // ids kept for markers, three of them in use
     MIN_COUNT = 2,               // pairs seen once are not worth a token
     MAX_TOKEN_BYTES = 64,        // rulers of a thousand '=' are not words
     TOKENIZER_TEXT = 512 << 20,  // bytes of text the tokenizer is trained on at most
-    TOKENIZER_SEED = 1,
 };
 
 typedef struct Prep {
@@ -28,8 +27,10 @@ typedef struct Prep {
     DocList train, held;  // this rank's share, by source
     Tokens train_tokens, held_tokens;
     Bpe *bpe;
+    NormaliseCounts cleaned;  // on this rank
     PackPlan plan;
     Index index;
+    int lock;  // of the cache, on rank 0; -1: none
 } Prep;
 
 // --- reuse ---
@@ -58,7 +59,9 @@ static Status prep_find(Prep *p, bool *found) {
 
     // All checksums are verified: training trusts what is used again.
     Corpus *corpus;
-    if (corpus_open(&corpus, p->dir) != OK) {
+    Status st = corpus_open(&corpus, p->dir);
+    if (st == E_NOMEM) return st;
+    if (st != OK) {
         log_warn("%s; the corpus is prepared again", err_message());
         err_clear();
         return OK;
@@ -68,6 +71,17 @@ static Status prep_find(Prep *p, bool *found) {
     *found = a->low == b->low && a->high == b->high;
     if (*found) p->index.report = ix->report;
     corpus_close(corpus);
+    return OK;
+}
+
+// A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or
+// makes its own.
+static Status prep_lock(Prep *p) {
+    char path[PATH_BYTES];
+    TRY(inputs__outside(&p->in, "data.cache", p->cfg->cache));
+    TRY(dir_make(p->cfg->cache));
+    path_join(path, p->cfg->cache, ".lock");
+    p->lock = file_lock(path, true);
     return OK;
 }
 
@@ -81,7 +95,8 @@ static Status prep_clear(Prep *p) {
 static Status prep_reuse(Prep *p, bool *found) {
     Status st = OK;
     if (p->mesh->rank == 0) {
-        st = prep_find(p, found);
+        st = prep_lock(p);
+        if (st == OK) st = prep_find(p, found);
         if (st == OK && !*found) st = prep_clear(p);
     }
     TRY(agree(st, p->mesh->world));
@@ -138,7 +153,7 @@ static Status source_deal(Prep *p, int source) {
         doclist__move(&mine, &all.docs[i]);
     }
     doclist_free(&all);  // the others' share
-    if (st == OK) st = docs_normalise(&mine, NULL);
+    if (st == OK) st = docs_normalise(&mine, &p->cleaned);
     for (size_t i = 0; i < mine.count; i++) doclist__move(&p->train, &mine.docs[i]);
     doclist_free(&mine);
     return st;
@@ -149,6 +164,16 @@ static Status prep_extract(Prep *p) {
     Status st = OK;
     for (int k = 0; k < p->in.count && st == OK; k++) st = source_deal(p, k);
     return agree(st, p->mesh->world);
+}
+
+// Documents that cleaning left nothing of. Collective.
+static void report_dropped(const Prep *p) {
+    int64_t dropped[2] = {p->cleaned.docs_invalid, p->cleaned.docs_empty};
+    comm_sum_i64(p->mesh->world, dropped, 2);
+    if (dropped[0] > 0)
+        log_info("corpus: %lld documents left out: more than 1 %% of their bytes are not UTF-8",
+                 (long long)dropped[0]);
+    if (dropped[1] > 0) log_info("corpus: %lld empty documents left out", (long long)dropped[1]);
 }
 
 // Sums what the ranks counted into the report.
@@ -185,11 +210,11 @@ static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
 // Held-out text is set apart before duplicates are looked for, so that no copy of it is trained on.
 static Status prep_select(Prep *p) {
     int64_t duplicates[MAX_SOURCES] = {0};
-    bool by_chance;
-    TRY(docs__hold_out(&p->train, &p->held, &by_chance, p->cfg->holdout, p->mesh->world));
-    if (by_chance)
-        log_info("corpus: no title contains data.holdout '%s': 1 %% of the documents, by chance, "
-                 "are held out",
+    bool by_size;
+    report_dropped(p);
+    docs__hold_out(&p->train, &p->held, &by_size, p->cfg->holdout, p->mesh->world);
+    if (by_size)
+        log_info("corpus: no title contains data.holdout '%s': about 1 %% of the text is held out",
                  p->cfg->holdout);
     if (p->cfg->dedup) TRY(docs__dedup(&p->train, &p->held, duplicates, p->mesh->world));
     return report_count(p, duplicates);
@@ -197,7 +222,14 @@ static Status prep_select(Prep *p) {
 
 // --- tokenizer ---
 
-// Counts the words of this rank's share; of a huge corpus, of documents chosen by their ids.
+// The beginning of a document, cut before a character.
+static size_t beginning(const Doc *doc, double share) {
+    size_t n = share < 1 ? (size_t)((double)doc->bytes * share) : doc->bytes;
+    while (n > 0 && n < doc->bytes && ((unsigned char)doc->text[n] & 0xC0) == 0x80) n--;
+    return n;
+}
+
+// Counts the words of this rank's share; of a huge corpus, of the beginning of each document.
 static Status words_count(const Prep *p, char **dump, size_t *bytes) {
     double total = 0;
     for (int k = 0; k < p->in.count; k++) total += (double)p->index.report.source[k].bytes;
@@ -206,8 +238,7 @@ static Status words_count(const Prep *p, char **dump, size_t *bytes) {
     Status st = splitter_open(&splitter, NULL);
     for (size_t i = 0; i < p->train.count && st == OK; i++) {
         const Doc *doc = &p->train.docs[i];
-        if (rng_uniform(TOKENIZER_SEED, STREAM_DATA, doc->id) * total > TOKENIZER_TEXT) continue;
-        st = wordcount_text(words, splitter, doc->text, doc->bytes);
+        st = wordcount_text(words, splitter, doc->text, beginning(doc, TOKENIZER_TEXT / total));
     }
     if (st == OK) {
         *dump = wordcount_dump(words, bytes);
@@ -429,6 +460,7 @@ static void prep_close(Prep *p) {
     tokens__free(&p->held_tokens);
     bpe_close(p->bpe);
     index__free(&p->index);
+    if (p->lock >= 0) close(p->lock);
 }
 
 // The phases. Each ends with an agreement: a rank that fails takes all out by the same branch.
@@ -448,6 +480,7 @@ Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *m
     ASSERT(p != NULL);  // a few dozen KiB
     p->cfg = cfg;
     p->mesh = mesh;
+    p->lock = NO_LOCK;
     Status st = OK;
     bool found = false;
     TRY_GOTO(agree(prep_open(p), mesh->world));

@@ -1,16 +1,8 @@
 // The .tns shard: tokens of whole documents with their ends and ids, one checksum a section, read
 // through a mapping.
 //
-//   offset  field (little-endian)                          offset  field
-//        0  magic (8), version u32, header bytes u32           48  tokenizer hash: low u64, high
-//        u64
-//       16  token width u8, flags u8, 6 zeros                  64  source u32, shard number u32,
-//       seed u64 24  tokens u64, documents u64, vocab u32, eod u32      80  8 x {kind u32, codec
-//       u32, offset, bytes, XXH3-64}
-//      336  zeros up to 512, then the sections, each on a 64-byte border with zeros between them,
-//      then the footer:
-//           XXH3-64 of the header. As the header holds the sections' checksums, the footer stands
-//           for the whole file.
+// The layout, byte by byte: docs/formats.md 6. The header holds the sections' checksums and the
+// footer the header's, so the footer stands for the whole file.
 //
 // Token width is 2 iff vocab <= 65536. A document is its tokens and one end-of-document token.
 // Every byte is either checked by a hash or must be zero: no damage goes unseen.
@@ -25,7 +17,7 @@
 
 enum { VERSION = 1, HEADER_BYTES = 512, TABLE_AT = 80, ROW_BYTES = 32, ALIGN = 64 };
 enum { SECTION_NONE, SECTION_TOKENS, SECTION_DOC_ENDS, SECTION_DOC_IDS, REQUIRED_SECTIONS = 3 };
-enum { FLAG_LOSS_MASK = 1, FLAG_BOUNDARIES = 2, FLAG_SCORES = 4 };
+enum { FLAG_BOUNDARIES = 2 };
 enum { NARROW_VOCAB = 65536 };
 
 // As PNG's: a high byte and both kinds of line end, so that a transfer in text mode is noticed.

@@ -77,6 +77,7 @@ static inline size_t split_count(size_t n, int size, int rank) {
 typedef struct Reducer Reducer;
 Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes) CHECKED;  // not collective
 void reducer_close(Reducer *r);
+size_t reducer_bytes(const ParamSet *ps, int dp, size_t bucket_bytes);  // that reducer_open would reserve on a rank
 const Range *reducer_ranges(const Reducer *r, int *count);  // the flat ranges this rank owns, ascending
 // Call order in a step: begin, (ready* while backward runs, progress* at will), finish. Collective(dp). One reducer of a
 // mesh at a time. Outside begin..finish ready and progress do nothing: hooks may stay set in earlier micro-batches.

@@ -90,6 +90,14 @@ Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_b
     return reducer__open(r, mesh, ps, bucket_bytes, BUCKET_LIMIT);
 }
 
+size_t reducer_bytes(const ParamSet *ps, int dp, size_t bucket_bytes) {
+    BucketPlan plan;
+    plan_open(&plan, ps, &(Comm){.size = dp}, bucket_bytes / sizeof(real), BUCKET_LIMIT);
+    size_t bytes = plan.window * sizeof(real);
+    plan_close(&plan);
+    return bytes;
+}
+
 void reducer_close(Reducer *r) {
     if (r == NULL) return;
     ASSERT(!r->active);

@@ -1,7 +1,10 @@
 // Command-line words: options, key=value settings, positional words.
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "train/commands.h"
 
 // The option named by the first `length` characters of `name`; NULL when there is none.
@@ -13,6 +16,17 @@ static const Option *option_find(const Option *options, int count, const char *n
         }
     }
     return NULL;
+}
+
+// Names of files and directories are put together in buffers of PATH_BYTES.
+static Status check_path(const char *path) {
+    enum { LONGEST = PATH_BYTES / 2 };
+    if (strlen(path) <= LONGEST) return OK;
+    FAIL(E_USAGE, "use a shorter path", "`%.40s...` has more than %d bytes", path, LONGEST);
+}
+
+static bool is_path(const Option *o) {
+    return strcmp(o->value, "DIR") == 0 || strcmp(o->value, "FILE") == 0;
 }
 
 // Handles argv[*i], which begins with "--"; may consume the next word as its value.
@@ -28,14 +42,10 @@ static Status take_option(const Option *options, int count, int argc, char **arg
         *o->text = "1";
         return OK;
     }
-    if (equals != NULL) {
-        *o->text = equals + 1;
-        return OK;
-    }
-    if (*i + 1 >= argc)
+    if (equals == NULL && *i + 1 >= argc)
         FAIL(E_USAGE, "see --help of this command", "--%s needs %s", o->name, o->value);
-    *o->text = argv[++*i];
-    return OK;
+    *o->text = equals != NULL ? equals + 1 : argv[++*i];
+    return is_path(o) ? check_path(*o->text) : OK;
 }
 
 // key=value: a dotted lower-case key before the first '='.
@@ -66,10 +76,19 @@ Status arguments_parse(Arguments *a, int argc, char **argv, const Option *option
         if (is_setting(argv[i])) {
             a->settings[a->setting_count++] = argv[i];
         } else {
+            TRY(check_path(argv[i]));
             a->words[a->word_count++] = argv[i];
         }
     }
     return OK;
+}
+
+Status option_number(long *out, const char *name, const char *text, long min, long max) {
+    char *end;
+    errno = 0;
+    *out = strtol(text, &end, 10);
+    if (end != text && *end == '\0' && errno == 0 && *out >= min && *out <= max) return OK;
+    FAIL(E_USAGE, "a whole number", "--%s %s: not a number from %ld to %ld", name, text, min, max);
 }
 
 void options_print(const Option *options, int count) {

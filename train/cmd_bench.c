@@ -46,15 +46,14 @@ void help_bench(void) {
 // OpenBLAS reads its variables when it is loaded and mpirun decides the rank count: both need a new
 // program.
 static Status restart(char **argv) {
-    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN),
-        ranks = ranks_text == NULL ? 1 : atoi(ranks_text);
-    if (ranks < 1) FAIL(E_USAGE, "a whole number of ranks", "--ranks %s", ranks_text);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), ranks = 1;
+    if (ranks_text != NULL) TRY(option_number(&ranks, "ranks", ranks_text, 1, 1 << 20));
     char program[PATH_BYTES], number[16], threads[16];
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (n < 0) FAIL(E_IO, "is /proc mounted?", "/proc/self/exe cannot be read");
     program[n] = '\0';
-    snprintf(number, sizeof number, "%d", ranks);
-    snprintf(threads, sizeof threads, "%d", cores / ranks > 0 ? cores / ranks : 1);
+    snprintf(number, sizeof number, "%ld", ranks);
+    snprintf(threads, sizeof threads, "%ld", cores / ranks > 0 ? cores / ranks : 1);
     setenv("OMP_NUM_THREADS", threads, 1);
     setenv("OMP_PROC_BIND", "false", 0);
     unsetenv("OPENBLAS_CORETYPE");
@@ -280,8 +279,9 @@ static Status bench_open(Run *run, Tokens *tokens) {
 }
 
 static Status bench_step(Run *run, const Arguments *a) {
-    Figures f = {.steps = atoi(steps_text)};
-    if (f.steps < 1 || f.steps > MAX_STEPS) FAIL(E_USAGE, "1 to 100", "--steps %s", steps_text);
+    long steps;
+    TRY(option_number(&steps, "steps", steps_text, 1, MAX_STEPS));
+    Figures f = {.steps = (int)steps};
     Tokens tokens = {0};
     TRY(agree(bench_configure(&run->cfg, a), run->mesh.world));
     Status st = agree(bench_open(run, &tokens), run->mesh.world);

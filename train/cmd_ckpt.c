@@ -216,16 +216,6 @@ static Status read_dtype(ExportType *t) {
     FAIL(E_USAGE, "F32, BF16 or F16", "--dtype %s", dtype_text);
 }
 
-static Status read_shard_bytes(uint64_t *bytes) {
-    char *end;
-    long mb = strtol(shard_text, &end, 10);
-    if (end == shard_text || *end != '\0' || mb < 0 || mb > 1 << 30) {
-        FAIL(E_USAGE, "whole MiB, 0 for one file", "--shard-mb %s", shard_text);
-    }
-    *bytes = (uint64_t)mb << 20;
-    return OK;
-}
-
 // Byte for byte: another program's tokenizer.json may say more than this program reads.
 static Status copy_file(const char *from_dir, const char *to_dir, const char *name) {
     char from[PATH_BYTES], to[PATH_BYTES], *text = NULL;
@@ -252,19 +242,19 @@ static Status write_model(const ModelDir *d, const ExportType *t, uint64_t shard
 
 static Status export_model(const Arguments *a) {
     ExportType type;
-    uint64_t shard_bytes = 0;
+    long shard_mb;
     if (model_path == NULL || out_path == NULL || a->word_count != 1) {
         FAIL(E_USAGE, "sterna ckpt export --model DIR --out DIR",
              "`ckpt export` needs --model and --out and nothing else");
     }
     TRY(read_dtype(&type));
-    TRY(read_shard_bytes(&shard_bytes));
+    TRY(option_number(&shard_mb, "shard-mb", shard_text, 0, 1 << 30));
     if (strcmp(model_path, out_path) == 0) {
         FAIL(E_USAGE, "export to another directory", "--model and --out are both %s", out_path);
     }
     ModelDir d = {.bpe = NULL};
     Status st = modeldir_open(&d, model_path, a, false);
-    if (st == OK) st = write_model(&d, &type, shard_bytes);
+    if (st == OK) st = write_model(&d, &type, (uint64_t)shard_mb << 20);
     if (st == OK) log_info("%s: %s, %s", out_path, model_dim_summary(&d.model.cfg), type.name);
     modeldir_close(&d);
     return st;

@@ -35,9 +35,9 @@ static const Page PAGES[] = {
      "fetch, clean, tokenize and pack the corpus"},
     {"tokenizer", "train | encode | decode [options]", "train a tokenizer, encode, decode"},
     {"ckpt", "ls DIR | verify STEP_DIR | diff A B | export --model DIR --out DIR",
-     "list and verify checkpoints, import and export models"},
+     "list, verify and compare checkpoints, export models"},
     {"report", "RUN_DIR", "write report.html of a run directory"},
-    {"bench", "[CONFIG.yaml] [key=value ...]",
+    {"bench", "step [options] [key=value ...]",
      "measure a training step against the processor's SGEMM rate"},
     {"config", "[--markdown | --man]", "reference of every configuration key"},
 };

@@ -105,10 +105,9 @@ static Status data_sources(const Arguments *a) {
     if (a->word_count != 1) FAIL(E_USAGE, USAGE, "unexpected word `%s`", a->words[1]);
     int count;
     const Source *s = source_table(&count);
-    printf("%-10s %6s  %-26s %-20s %s\n", "source", "weight", "package", "licence", "text");
+    printf("%-10s  %-26s %-20s %s\n", "source", "package", "licence", "text");
     for (int i = 0; i < count; i++) {
-        printf("%-10s %6.3f  %-26s %-20s %s\n", s[i].name, s[i].weight, s[i].package, s[i].licence,
-               s[i].description);
+        printf("%-10s  %-26s %-20s %s\n", s[i].name, s[i].package, s[i].licence, s[i].description);
     }
     return OK;
 }

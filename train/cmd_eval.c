@@ -35,16 +35,6 @@ typedef struct Eval {
     size_t count, bytes;  // bytes: of the tokens that are predicted
 } Eval;
 
-static Status read_seq(int *T) {
-    char *end;
-    long n = strtol(seq_text, &end, 10);
-    if (*end != '\0' || n < 1 || n > 1 << 24) {
-        FAIL(E_USAGE, "tokens of a window, 1 to 16777216", "--seq %s", seq_text);
-    }
-    *T = (int)n;
-    return OK;
-}
-
 static Status read_text(Eval *e) {
     char *text = NULL;
     size_t bytes = 0, capacity = 0, first = 0;
@@ -111,7 +101,10 @@ static Status check_words(const Arguments *a, int *T) {
              a->word_count > 0 ? "unexpected word on the command line"
                                : "needs --model and --text");
     }
-    return read_seq(T);
+    long tokens;
+    TRY(option_number(&tokens, "seq", seq_text, 1, 1 << 24));
+    *T = (int)tokens;
+    return OK;
 }
 
 Status cmd_eval(int argc, char **argv) {

@@ -24,7 +24,8 @@ void help_forward(void) {
          "[model.key=value ...]\n\n"
          "Runs the model on token ids. loss is the mean cross-entropy of the next token over all "
          "rows.\n"
-         "Rows are dealt to ranks; the result does not depend on how many there are.\n");
+         "Rows are dealt to ranks; logits do not depend on how many there are, sums but for "
+         "rounding.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 

@@ -147,9 +147,12 @@ static Status add_ids(Prompts *p, const char *text) {
 static Status add_text(Prompts *p, Encoder *e, const char *text, size_t bytes) {
     int32_t *ids = NULL;
     size_t count = 0, capacity = 0;
-    TRY(encoder_run(e, text, bytes, &ids, &count, &capacity));
-    prompts_add(p, ids, count);
-    return OK;
+    Status st = encoder_run(e, text, bytes, &ids, &count, &capacity);
+    if (st == OK)
+        prompts_add(p, ids, count);
+    else
+        free(ids);
+    return st;
 }
 
 static Status add_lines(Prompts *p, Encoder *e, const char *path) {
@@ -232,7 +235,11 @@ Status cmd_generate(int argc, char **argv) {
         FAIL(E_USAGE, "sterna generate --model DIR --prompt TEXT", "%s",
              model_path == NULL ? "--model is missing" : "unexpected word on the command line");
     }
-    if (stop_text != NULL && stop_text[0] == '\0') FAIL(E_USAGE, "", "--stop is empty");
+    if (stop_text != NULL && stop_text[0] == '\0') FAIL(E_USAGE, "leave it out", "--stop is empty");
+    if ((prompt_text != NULL) + (prompts_path != NULL) + (ids_text != NULL) > 1) {
+        FAIL(E_USAGE, "give one of them",
+             "--prompt, --prompts and --prompt-ids exclude each other");
+    }
     ModelDir d = {.bpe = NULL};
     Status st = generate_run(&d, &a);
     modeldir_close(&d);

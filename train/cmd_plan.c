@@ -33,14 +33,11 @@ static double gib(double bytes) {
     return bytes / 1073741824.0;
 }
 
-// Memory of activations and gradients of one micro-batch, measured by a dry run of the real model
-// code.
-static size_t plan_activations(Model *m, int rows, int seq) {
+// Memory of activations and their gradients, measured by dry runs of the real model code.
+static size_t plan_activations(Model *m, const TrainConfig *t, int rows) {
     Tape *tp = tape_new();
-    Batch b = {.seq = {.B = rows, .T = seq}};
-    tape_dry(tp, true);
-    tape_backward(tp, model_loss(tp, m, &b, NULL));
-    tape_dry(tp, true);  // notes the first run's needs
+    run_measure_tape(tp, m, t, rows);
+    tape_dry(tp, true);  // notes the last run's needs
     size_t bytes = tape_bytes(tp);
     tape_free(tp);
     return bytes;
@@ -51,11 +48,10 @@ static void print_plan(Model *m, const RunConfig *cfg, int ranks) {
     double parameters = (double)model_parameters(m),
            stored = (double)m->params.total * sizeof(real);
     int64_t rows = t->batch_tokens / t->seq;
-    int share = (int)split_count((size_t)rows, ranks, 0);
-    int micro = t->micro_rows > 0 ? t->micro_rows : (8192 / t->seq > 0 ? 8192 / t->seq : 1);
-    if (micro > share) micro = share > 0 ? share : 1;
-    double moments = 2.0 * stored / ranks, exchange = ranks > 1 ? stored : 0;
-    double activations = (double)plan_activations(m, micro, t->seq);
+    int micro = run_micro_rows(t, ranks);
+    double moments = 2.0 * stored / ranks;
+    double exchange = (double)reducer_bytes(&m->params, ranks, (size_t)t->bucket_mb << 20);
+    double activations = (double)plan_activations(m, t, micro);
     printf("%s\n", model_dim_summary(&m->cfg));
     printf("parameters        %.*fM\n", parameters < 1e9 ? 2 : 1, parameters / 1e6);
     printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n",
@@ -72,19 +68,10 @@ static void print_plan(Model *m, const RunConfig *cfg, int ranks) {
     printf("  total           %10.4f\n", gib(2 * stored + moments + exchange + activations));
 }
 
-static Status read_ranks(int *ranks) {
-    char *end;
-    long n = strtol(ranks_text, &end, 10);
-    if (*end != '\0' || n < 1 || n > 1 << 20) {
-        FAIL(E_USAGE, "a whole number of ranks", "--ranks %s", ranks_text);
-    }
-    *ranks = (int)n;
-    return OK;
-}
-
 static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
-    int ranks = 1;
-    TRY(read_ranks(&ranks));
+    long ranks, vocab = PLAN_VOCAB;
+    TRY(option_number(&ranks, "ranks", ranks_text, 1, 1 << 20));
+    if (vocab_text != NULL) TRY(option_number(&vocab, "vocab", vocab_text, 1, 1 << 24));
     if (a->word_count > 0) TRY(config_read_file(c, a->words[0]));
     if (preset_text != NULL) {
         char setting[TEXT_BYTES];
@@ -94,13 +81,15 @@ static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
     for (int i = 0; i < a->setting_count; i++) TRY(config_set(c, a->settings[i], "command line"));
     TRY(model_config_resolve(&cfg->model, c));
     if (cfg->model.vocab == 0) {
-        cfg->model.vocab = vocab_text != NULL ? atoi(vocab_text) : PLAN_VOCAB;
+        cfg->model.vocab = (int)vocab;
         log_info("vocabulary not fixed: planning for %d", cfg->model.vocab);
     }
-    if (cfg->train.batch_tokens < cfg->train.seq) cfg->train.batch_tokens = cfg->train.seq;
+    if (cfg->train.minutes <= 0 && cfg->train.steps == 0)
+        cfg->train.steps = 1;  // of no importance here
+    TRY(run_config_check(cfg));
     Model m;
     Status st = model_open(&m, &cfg->model);
-    if (st == OK) print_plan(&m, cfg, ranks);
+    if (st == OK) print_plan(&m, cfg, (int)ranks);
     model_close(&m);
     return st;
 }

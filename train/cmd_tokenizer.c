@@ -34,17 +34,6 @@ void help_tokenizer(void) {
     options_print(OPTIONS, OPTION_COUNT);
 }
 
-static Status read_number(const char *name, const char *text, long min, long *out) {
-    char *end;
-    errno = 0;
-    *out = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || *out < min || *out > 1 << 24) {
-        FAIL(E_USAGE, "a whole number", "--%s %s: not a number from %ld to %d", name, text, min,
-             1 << 24);
-    }
-    return OK;
-}
-
 // ---- train -------------------------------------------------------------------------------------
 
 typedef struct Training {
@@ -73,9 +62,9 @@ static Status read_training(Training *t, const Arguments *a) {
         FAIL(E_USAGE, "sterna tokenizer train --vocab N --out FILE TEXT_FILE...",
              "needs --vocab, --out and at least one text file");
     }
-    TRY(read_number("vocab", vocab_text, 1, &vocab));
-    TRY(read_number("min-count", min_text, 1, &min_count));
-    TRY(read_number("max-bytes", max_text, 0, &max_bytes));
+    TRY(option_number(&vocab, "vocab", vocab_text, 1, 1 << 24));
+    TRY(option_number(&min_count, "min-count", min_text, 1, 1 << 24));
+    TRY(option_number(&max_bytes, "max-bytes", max_text, 0, 1 << 24));
     TRY(read_specials(t));
     t->cfg.vocab_size = (int)vocab;
     t->cfg.min_count = min_count;
@@ -237,16 +226,12 @@ static Status with_tokenizer(const Arguments *a, Status (*run)(const Bpe *, cons
 }
 
 Status cmd_tokenizer(int argc, char **argv) {
-    // The launcher's library comes first where ranks work together.
-    bool together = argc > 1 && strcmp(argv[1], "train") == 0;
-    if (together) TRY(parallel_begin(&argc, &argv));
     Arguments a;
-    Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
-    if (together) {
-        TRY(parallel_agree(st));
+    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
+    if (a.word_count > 0 && strcmp(a.words[0], "train") == 0) {
+        TRY(parallel_begin(&argc, &argv));
         return tokenizer_train(&a);
     }
-    TRY(st);
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`tokenizer` needs train, encode or decode");
     if (strcmp(a.words[0], "encode") == 0) return with_tokenizer(&a, encode);
     if (strcmp(a.words[0], "decode") == 0) return with_tokenizer(&a, decode);

@@ -43,3 +43,5 @@ typedef struct Arguments {
 } Arguments;
 Status arguments_parse(Arguments *a, int argc, char **argv, const Option *options, int count) CHECKED;
 void options_print(const Option *options, int count);  // aligned help lines
+// The value of option --name as a whole number from min to max. E_USAGE.
+Status option_number(long *out, const char *name, const char *text, long min, long max) CHECKED;

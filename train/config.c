@@ -65,8 +65,8 @@ Status run_config_check(const RunConfig *cfg) {
              (long long)t->batch_tokens, t->seq);
     }
     if ((int64_t)t->micro_rows * t->seq > INT32_MAX) {
-        FAIL(E_USAGE, "lower train.micro_rows", "train.micro_rows=%d x train.seq=%d tokens are too many",
-             t->micro_rows, t->seq);
+        FAIL(E_USAGE, "lower train.micro_rows",
+             "train.micro_rows=%d x train.seq=%d tokens are too many", t->micro_rows, t->seq);
     }
     if (t->steps == 0 && t->minutes <= 0) {
         FAIL(E_USAGE, "set one of them", "train.steps and train.minutes are both 0");

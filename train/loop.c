@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "train/run.h"
@@ -40,12 +41,13 @@ static void print_progress(const Run *run, const StepResult *r, double step_s) {
 
 // ---- the time budget ---------------------------------------------------------------------------
 
-// Measures the step on the real data, fixes train.steps, and starts over from step 0.
-// Collective(world).
+// Measures the step on the real data and fixes train.steps. Weights and counters are not those of a
+// start afterwards. Collective(world).
 static Status fix_steps(Run *run, Config *origins) {
     TrainConfig *t = &run->cfg.train;
     double start = 0;
     StepResult r;
+    TRY(run_reset(run));
     t->steps = PROBE_WARM + PROBE_STEPS;
     for (int i = 0; i < PROBE_WARM + PROBE_STEPS; i++) {
         if (i == PROBE_WARM) start = clock_s();
@@ -61,7 +63,7 @@ static Status fix_steps(Run *run, Config *origins) {
     TRY(config_set(origins, setting, "measured: train.minutes"));
     log_info("speed: %.0f tokens/s, %.3f s a step: %lld steps fit in %.3g minutes",
              (double)r.tokens / step_s, step_s, (long long)steps, t->minutes);
-    return run_reset(run);
+    return OK;
 }
 
 // ---- after a step ------------------------------------------------------------------------------
@@ -89,8 +91,8 @@ static Status sample_here(Run *run) {
         ASSERT(ids != NULL);
         int32_t *end = ids + count;
         Prompt p = {ids, (int)count};
-        st = generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample,
-                      collect_sample, &end);
+        st = generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample,
+                      &end);
         char *text = bpe_decode(run->bpe, ids, (size_t)(end - ids), false, &bytes);
         snprintf(name, sizeof name, "step_%08lld.txt", (long long)run->step);
         path_join(path, dir, name);
@@ -114,32 +116,51 @@ static Status evaluate(Run *run, bool final) {
     return agree(run->mesh.rank == 0 ? metrics_eval(run, &e, final) : OK, run->mesh.world);
 }
 
-// Evaluation, sample and checkpoint of this step, in this order on all ranks.
+// Evaluation and sample that are due at this step.
+static Status look_at_step(Run *run, bool evaluated) {
+    const TrainConfig *t = &run->cfg.train;
+    bool final = run->step == t->steps;
+    if (!evaluated && (final || is_due(run->step, t->eval_every))) TRY(evaluate(run, final));
+    return is_due(run->step, t->sample_every) ? write_sample(run) : OK;
+}
+
+// The checkpoint first: after a request to stop, time is short, and the resumed run looks at this
+// step.
 static Status after_step(Run *run, const StepResult *r) {
     const TrainConfig *t = &run->cfg.train;
     bool final = run->step == t->steps;
-    if (final || is_due(run->step, t->eval_every)) TRY(evaluate(run, final));
-    if (is_due(run->step, t->sample_every)) TRY(write_sample(run));
     if (final || r->stop || r->save_due || is_due(run->step, t->ckpt_every)) TRY(run_save(run));
+    return r->stop && !final ? OK : look_at_step(run, false);
+}
+
+// A line that is lost is reported at once, and ends the run at the next progress line, where all
+// agree.
+static Status write_metrics(Run *run, const StepResult *r, double step_s, Status *lost) {
+    Status st = run->mesh.rank == 0 ? metrics_step(run, r, step_s) : OK;
+    if (st != OK && *lost == OK) {
+        log_warn("%s", err_message());
+        *lost = st;
+    }
+    if (run->step % run->cfg.train.log_every != 0 && run->step != run->cfg.train.steps) return OK;
+    if (st == OK && *lost != OK)
+        st = err_set(*lost, "make room, and give the same command again",
+                     "metrics.jsonl: lines of earlier steps could not be written");
+    TRY(agree(st, run->mesh.world));
+    print_progress(run, r, step_s);
     return OK;
 }
 
 static Status step_loop(Run *run, bool *stopped) {
     const TrainConfig *t = &run->cfg.train;
     StepResult r;
+    Status lost = OK;
     run->last_save_s = clock_s();
     while (run->step < t->steps && !*stopped) {
         double start = clock_s();
         TRY(train_step(run, &r));
         double step_s = clock_s() - start;
         run->train_s += step_s;
-        Status st = run->mesh.rank == 0 ? metrics_step(run, &r, step_s) : OK;
-        if (run->step % t->log_every == 0 || run->step == t->steps) {
-            TRY(agree(st, run->mesh.world));
-            print_progress(run, &r, step_s);
-        } else if (st != OK) {
-            log_warn("%s", err_message());  // agreed on, and fatal, at the next progress line
-        }
+        TRY(write_metrics(run, &r, step_s, &lost));
         *stopped = r.stop && run->step < t->steps;
         TRY(after_step(run, &r));
     }
@@ -178,6 +199,21 @@ static Status stop_early(Run *run) {
          reason, (long long)run->step);
 }
 
+// The files of the run go on where the checkpoint stands.
+static Status resume_metrics(Run *run) {
+    bool evaluated = false;
+    Status st = OK;
+    if (run->mesh.rank == 0) {
+        st = metrics_cut(run->cfg.train.run_dir, run->step, &evaluated);
+        if (st == OK) st = exit_remove(run->cfg.train.run_dir);
+    }
+    TRY(agree(st, run->mesh.world));
+    if (run->step == 0) return OK;
+    log_info("resuming after step %lld", (long long)run->step);
+    comm_bcast(run->mesh.world, &evaluated, sizeof evaluated, 0);
+    return look_at_step(run, evaluated);
+}
+
 static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     const TrainConfig *t = &run->cfg.train;
     log_info("model: %s, %.2f M parameters", model_dim_summary(&run->model.cfg),
@@ -188,28 +224,38 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     if (t->steps == 0) TRY(fix_steps(run, origins));
     TRY(rundir_save_config(run, cfg, origins));
     TRY(run_resume(run));
-    if (run->step > 0) log_info("resuming after step %lld", (long long)run->step);
-    TRY(agree(run->mesh.rank == 0 ? metrics_cut(t->run_dir, run->step) : OK, run->mesh.world));
+    TRY(resume_metrics(run));
     bool stopped = false;
     TRY(step_loop(run, &stopped));
     return stopped ? stop_early(run) : finish(run);
 }
 
+// exit_write must not replace the message that will be printed.
+static void write_failure(const Run *run, Status failure) {
+    char message[2048], hint[512];
+    snprintf(message, sizeof message, "%s", err_message());
+    snprintf(hint, sizeof hint, "%s", err_hint());
+    if (exit_write(run, message, failure) != OK) log_warn("exit.json: %s", err_message());
+    err_set(failure, hint, "%s", message);
+}
+
+// In a directory that is this run's. What is refused before that leaves no trace in it.
+static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
+    const Mesh *mesh = &run->mesh;
+    TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
+    Status st = run_open(run, cfg, origins);
+    if (st == OK) st = run_from_start(run, cfg, origins);
+    if (st != OK && st != E_STOPPED && mesh->rank == 0) write_failure(run, st);
+    if (run->lock >= 0) close(run->lock);
+    return st;
+}
+
 Status train_run(RunConfig *cfg, Config *origins) {
-    Run run = {.cfg = *cfg};
+    Run run = {.cfg = *cfg, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->mesh));
     signals_catch();
     Status st = rundir_open(cfg, origins, &run.mesh);
-    if (st == OK) st = run_open(&run, cfg, origins);
-    if (st == OK) st = run_from_start(&run, cfg, origins);
-    if (st != OK && st != E_STOPPED && run.mesh.rank == 0 && path_is_dir(cfg->train.run_dir)) {
-        char message[2048],
-            hint[512];  // exit_write must not replace the message that will be printed
-        snprintf(message, sizeof message, "%s", err_message());
-        snprintf(hint, sizeof hint, "%s", err_hint());
-        if (exit_write(&run, message, st) != OK) log_warn("exit.json: %s", err_message());
-        err_set(st, hint, "%s", message);
-    }
+    if (st == OK) st = run_in_directory(&run, cfg, origins);
     run_close(&run);
     mesh_close(&run.mesh);
     return st;

@@ -16,7 +16,7 @@ static const Command COMMANDS[] = {
     {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward},
     {"data", "fetch, clean, tokenize and pack the corpus", cmd_data, help_data},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer, help_tokenizer},
-    {"ckpt", "list and verify checkpoints, import and export models", cmd_ckpt, help_ckpt},
+    {"ckpt", "list, verify and compare checkpoints, export models", cmd_ckpt, help_ckpt},
     {"report", "write report.html of a run directory", cmd_report, help_report},
     {"bench", "measure a training step against the processor's SGEMM rate", cmd_bench, help_bench},
     {"config", "reference of every configuration key", cmd_config, help_config},

@@ -1,6 +1,7 @@
 // Opening a run: corpus, tokenizer, model, reducer, optimiser, loader and the tape's memory.
 #include "train/run.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -21,9 +22,9 @@ static Status take_imported_config(RunConfig *cfg) {
     TRY(hf_peek_tied(cfg->train.init, &head, &differs));
     if (differs) cfg->model.tied = false;
     path_join(path, cfg->train.init, "tokenizer.json");
-    if (cfg->data.tokenizer[0] == '\0' && path_exists(path)) {
-        memcpy(cfg->data.tokenizer, path, strlen(path) + 1);
-    }
+    if (cfg->data.tokenizer[0] != '\0' || !path_exists(path)) return OK;
+    if (strlen(path) >= TEXT_BYTES) FAIL(E_USAGE, "use a shorter path", "train.init: %s", path);
+    snprintf(cfg->data.tokenizer, TEXT_BYTES, "%s", path);
     return OK;
 }
 
@@ -61,38 +62,32 @@ static Status open_model(Run *run, const Config *origins) {
     return params_reserve(&run->model.params, true);
 }
 
-// Rows a micro-batch: the configured number, else about MICRO_TOKENS, never more than the largest
-// share.
-static void choose_micro_rows(Run *run) {
-    TrainConfig *t = &run->cfg.train;
-    int share = (int)split_count((size_t)run_global_rows(run), run->mesh.dp, 0);
+int run_micro_rows(const TrainConfig *t, int dp) {
+    int64_t share = (int64_t)split_count((size_t)(t->batch_tokens / t->seq), dp, 0);
     int rows = t->micro_rows > 0 ? t->micro_rows : MICRO_TOKENS / t->seq;
-    if (rows > share) rows = share;
-    t->micro_rows = rows > 0 ? rows : 1;
+    if (rows > share) rows = (int)share;
+    return rows > 0 ? rows : 1;
 }
 
-// Dry runs of a training micro-batch and of an evaluation window measure the memory that is then
-// reserved.
-static Status reserve_tape(Run *run) {
-    const TrainConfig *t = &run->cfg.train;
-    run->tape = tape_new();
-    Batch train = {.seq = {.B = t->micro_rows, .T = t->seq}},
-          eval = {.seq = {.B = 1, .T = t->eval_seq}};
-    tape_dry(run->tape, true);
-    tape_backward(run->tape, model_loss(run->tape, &run->model, &train, NULL));
-    tape_dry(run->tape, false);
-    model_loss(run->tape, &run->model, &eval, NULL);
-    return tape_reserve(run->tape);
+void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows) {
+    Batch train = {.seq = {.B = rows, .T = t->seq}}, eval = {.seq = {.B = 1, .T = t->eval_seq}};
+    tape_dry(tp, true);
+    tape_backward(tp, model_loss(tp, m, &train, NULL));
+    tape_dry(tp, false);
+    model_loss(tp, m, &eval, NULL);
 }
 
 Status run_open_training(Run *run) {
     int count;
     size_t bucket = (size_t)run->cfg.train.bucket_mb << 20;
-    choose_micro_rows(run);
+    TrainConfig *t = &run->cfg.train;
+    t->micro_rows = run_micro_rows(t, run->mesh.dp);
     TRY(reducer_open(&run->reducer, &run->mesh, &run->model.params, bucket));
     const Range *ranges = reducer_ranges(run->reducer, &count);
     TRY(optim_open(&run->optim, &run->cfg.optim, ranges, count));
-    return reserve_tape(run);
+    run->tape = tape_new();
+    run_measure_tape(run->tape, &run->model, t, t->micro_rows);
+    return tape_reserve(run->tape);
 }
 
 static Status source_rows(void *user, Batch *out, int64_t row, int rows) {
@@ -134,8 +129,7 @@ Status run_open(Run *run, const RunConfig *cfg, Config *origins) {
     TRY(open_corpus(run));
     TRY(agree(open_model(run, origins), run->mesh.world));
     TRY(agree(run_open_training(run), run->mesh.world));
-    TRY(agree(open_loader(run), run->mesh.world));
-    return run_reset(run);
+    return agree(open_loader(run), run->mesh.world);
 }
 
 void run_close(Run *run) {

@@ -84,6 +84,7 @@ typedef struct Run {
     int64_t tokens_seen;   // valid targets so far
     double train_s;        // seconds of training, over restarts
     double last_save_s;    // clock_s of the last checkpoint
+    int lock;              // of the run directory, on rank 0
     Phases phases;
 } Run;
 
@@ -91,9 +92,13 @@ typedef struct Run {
 Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
 void run_close(Run *run);
 int64_t run_global_rows(const Run *run);      // sequences of a global batch
+// Rows a micro-batch: the configured number, else about 8192 tokens, never more than the largest share.
+int run_micro_rows(const TrainConfig *t, int dp);
+// Dry runs of a training micro-batch and of an evaluation window: tape_bytes, or tape_reserve, next.
+void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows);
 // The part of run_open after the model: reducer, optimiser, tape memory. Not collective.
 Status run_open_training(Run *run) CHECKED;
-// Weights, moments and counters as at step 0 (or as imported).
+// Weights, moments and counters as at step 0 (or as imported). Collective(world).
 Status run_reset(Run *run) CHECKED;
 
 // --- step.c ---
@@ -113,7 +118,7 @@ Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
 
 // --- state.c: checkpoints of a run. Collective(world) ---
 Status run_save(Run *run) CHECKED;
-Status run_resume(Run *run) CHECKED;          // newest valid checkpoint; run->step stays 0 when there is none
+Status run_resume(Run *run) CHECKED;          // newest valid checkpoint; run_reset when there is none
 // Hugging Face directory of the current weights with tokenizer.json: run_dir/model. Rank 0 writes, all agree.
 Status run_export(Run *run) CHECKED;
 
@@ -122,13 +127,17 @@ Status run_export(Run *run) CHECKED;
 // E_USAGE listing what differs. Keys that change no number (logging, checkpoint times, ...) may differ. A train.steps
 // that was measured earlier is taken over into cfg.
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) CHECKED;
+// Rank 0 only: the directory is this process's until it ends. *lock: close it. E_USAGE: another process trains there.
+Status rundir_lock(const char *run_dir, int *lock) CHECKED;
 // config.resolved.yaml: every value as used, with its origin.
 Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) CHECKED;
 // Rank 0 only: metrics.jsonl
-Status metrics_cut(const char *run_dir, int64_t step) CHECKED;  // drops lines of later steps
+// Drops lines of later steps. *evaluated: there is an evaluation of this step.
+Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) CHECKED;
 Status metrics_step(Run *run, const StepResult *r, double step_s) CHECKED;
 Status metrics_eval(Run *run, const EvalResult *e, bool final) CHECKED;
-Status exit_write(const Run *run, const char *reason, Status st) CHECKED;  // exit.json
+Status exit_write(const Run *run, const char *reason, Status st) CHECKED;  // exit.json: how the last process ended
+Status exit_remove(const char *run_dir) CHECKED;                           // while a process is at work there is none
 
 // --- signals.c ---
 void signals_catch(void);            // SIGUSR1, SIGTERM, SIGINT: stop at the next step all ranks agree on

@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "train/run.h"
 
-// Keys that change no number of a run: they may differ when it is resumed.
+// Keys that change no number of a run beyond rounding: they may differ when it is resumed.
 static const char *const FREE_KEYS[] = {"train.run_dir",
                                         "train.log_every",
                                         "train.ckpt_every",
@@ -97,9 +97,19 @@ static Status check_model(const RunConfig *cfg, const Config *origins) {
     return cfg->train.init[0] == '\0' ? model_config_resolve(&m, origins) : OK;
 }
 
+Status rundir_lock(const char *run_dir, int *lock) {
+    char path[PATH_BYTES];
+    path_join(path, run_dir, ".lock");
+    *lock = file_lock(path, false);
+    if (*lock != LOCK_HELD) return OK;
+    FAIL(E_USAGE, "wait for it, stop it, or give another train.run_dir",
+         "%s: another process trains in this directory", run_dir);
+}
+
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     Status st = run_config_check(cfg);
     if (st == OK) st = check_model(cfg, origins);
+    if (st == OK) st = corpus_check_outside(&cfg->data, "train.run_dir", cfg->train.run_dir);
     if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
     return agree(st, mesh->world);
 }
@@ -127,6 +137,7 @@ static Status corpus_json_write(const Run *run) {
     for (int i = 0; i < c->count; i++) source_json(&w, &c->source[i]);
     jsonout_close_array(&w);
     jsonout_number(&w, "bytes_per_token", c->bytes_per_token);
+    jsonout_text(&w, "holdout_text", corpus_holdout_text_path(run->corpus));
     jsonout_int(&w, "holdout_bytes", c->holdout_bytes);
     jsonout_int(&w, "holdout_tokens", c->holdout_tokens);
     jsonout_bool(&w, "embedded_sample", c->embedded_sample);
@@ -210,29 +221,36 @@ Status metrics_eval(Run *run, const EvalResult *e, bool final) {
     return append_line(run, &w);
 }
 
-// The step a line belongs to; a torn last line counts as too late.
-static int64_t line_step(const char *line, size_t bytes) {
+// The step a line belongs to, and whether it is an evaluation; a torn last line counts as too late.
+static int64_t line_step(const char *line, size_t bytes, bool *is_eval) {
     Json *root = NULL;
-    if (json_open(&root, line, bytes, "metrics.jsonl") != OK) return INT64_MAX;
+    if (json_open(&root, line, bytes, "metrics.jsonl") != OK) {
+        err_clear();
+        return INT64_MAX;
+    }
     int64_t step = json_int(json_get(root, "step"), INT64_MAX);
+    *is_eval = strcmp(json_text(json_get(root, "kind"), ""), "eval") == 0;
     json_close(root);
     return step;
 }
 
-Status metrics_cut(const char *run_dir, int64_t step) {
+Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) {
     char path[PATH_BYTES], *text = NULL;
     size_t bytes, kept = 0;
+    *evaluated = false;
     path_join(path, run_dir, "metrics.jsonl");
     if (!path_exists(path)) return OK;
     TRY(file_read(path, &text, &bytes));
     while (kept < bytes) {
         const char *line = text + kept, *end = memchr(line, '\n', bytes - kept);
-        if (end == NULL || line_step(line, (size_t)(end - line)) > step) break;
+        bool is_eval = false;
+        int64_t at = end == NULL ? INT64_MAX : line_step(line, (size_t)(end - line), &is_eval);
+        if (at > step) break;
+        if (is_eval && at == step) *evaluated = true;
         kept += (size_t)(end - line) + 1;
     }
     Status st = kept < bytes ? file_write(path, text, kept) : OK;
     free(text);
-    err_clear();
     return st;
 }
 
@@ -250,4 +268,10 @@ Status exit_write(const Run *run, const char *reason, Status st) {
     Status written = file_write(path, w.text, w.bytes);
     jsonout_free(&w);
     return written;
+}
+
+Status exit_remove(const char *run_dir) {
+    char path[PATH_BYTES];
+    path_join(path, run_dir, "exit.json");
+    return dir_remove(path);
 }

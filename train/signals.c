@@ -16,8 +16,9 @@ void signals_catch(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = note;
-    action.sa_flags = SA_RESTART;
     for (size_t i = 0; i < sizeof SIGNALS / sizeof SIGNALS[0]; i++) {
+        // A second Ctrl-C or TERM ends the program at once, wherever it is.
+        action.sa_flags = SA_RESTART | (SIGNALS[i] == SIGUSR1 ? 0 : (int)SA_RESETHAND);
         sigaction(SIGNALS[i], &action, NULL);
     }
 }

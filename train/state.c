@@ -73,6 +73,13 @@ static void tables_close(Tables *t) {
     free(t->owned);
 }
 
+// Collective(world).
+static Status tables_agree(Tables *t, const Run *run) {
+    Status st = agree(tables_open(t, run), run->mesh.world);
+    if (st != OK) tables_close(t);
+    return st;
+}
+
 // Weights are the same everywhere: rank 0 writes them, every rank reads them.
 static void tables_parts(const Tables *t, bool all_weights, CkptPart parts[2]) {
     parts[0] = (CkptPart){.file = "model.safetensors",
@@ -139,7 +146,7 @@ Status run_save(Run *run) {
     Tables t = {0};
     char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "ckpt");
-    TRY(agree(tables_open(&t, run), run->mesh.world));
+    TRY(tables_agree(&t, run));
     PackOut *counters = counters_pack(run);
     size_t bytes;
     const char *state = packout_data(counters, &bytes);
@@ -166,9 +173,9 @@ Status run_resume(Run *run) {
     path_join(dir, run->cfg.train.run_dir, "ckpt");
     int64_t step;
     TRY(checkpoint_find(&run->mesh, dir, &step));
-    if (step < 0) return OK;
+    if (step < 0) return run_reset(run);
     Tables t = {0};
-    TRY(agree(tables_open(&t, run), run->mesh.world));
+    TRY(tables_agree(&t, run));
     CkptPart parts[2];
     tables_parts(&t, true, parts);
     Manifest m = {0};

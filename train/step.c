@@ -67,13 +67,14 @@ static bool save_due(const Run *run) {
     return run->mesh.rank == 0 && minutes > 0 && clock_s() - run->last_save_s >= 60.0 * minutes;
 }
 
-// What the one reduction of a step said; the same on every rank. `mine` is how this rank's gradients went.
+// What the one reduction of a step said; the same on every rank. `mine` is how this rank's
+// gradients went.
 static Status check_reduced(const Run *run, Status mine, const double red[RED_COUNT],
                             const StepResult *out) {
     if (red[RED_FAILED] > 0) return agree(mine, run->mesh.world);
     if (red[RED_TOKENS] <= 0) {
         FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
-             (long long)run->step);
+             (long long)run->step + 1);
     }
     if (!isfinite(out->loss) || !isfinite(out->grad_norm)) {
         FAIL(E_DIVERGED,
@@ -95,7 +96,8 @@ Status train_step(Run *run, StepResult *out) {
     double red[RED_COUNT] = {0};
     params_zero_grad(&run->model.params);
     reducer_begin(run->reducer);
-    Status mine = local_gradients(run, red);  // a rank that failed still takes part in the reduction
+    Status mine =
+        local_gradients(run, red);  // a rank that failed still takes part in the reduction
 
     double clock = clock_s();
     reducer_finish(run->reducer);

@@ -56,6 +56,7 @@ SourceReader history_read;
 
 // local.c: the user's own files. `limit_bytes` as above; the path is a file, a .jsonl file or a
 // directory.
+Status local_files(FileList *files, const char *dir) CHECKED;  // the text files of a directory, in order
 Status local_read(DocList *docs, const char *path, uint32_t source, int64_t limit_bytes) CHECKED;
 
 // sample.c: the text compiled into the program.

@@ -69,14 +69,19 @@ static Status file_take(Local *l, bool *full, const char *path, const char *titl
     return st;
 }
 
-// All text files below a directory; other files are none of our business.
-static Status dir_take(Local *l, const char *dir) {
+// Other files are none of our business.
+Status local_files(FileList *files, const char *dir) {
     static const char *const SUFFIXES[] = {".txt",   ".md",       ".jsonl", ".txt.gz",
                                            ".md.gz", ".jsonl.gz", NULL};
+    return filelist_read(files, dir, SUFFIXES);
+}
+
+// All text files below a directory.
+static Status dir_take(Local *l, const char *dir) {
     Status st = OK;
     FileList files = {0};
     bool full = false;
-    TRY_GOTO(filelist_read(&files, dir, SUFFIXES));
+    TRY_GOTO(local_files(&files, dir));
     if (files.count == 0 || files.count >= 1u << 20) {
         st = err_set(E_USAGE,
                      "the directory must hold some .txt, .md or .jsonl files, fewer than 2^20",

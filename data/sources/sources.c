@@ -17,24 +17,22 @@
 static const char MARK[] = ".sterna-source";
 enum { UNPACK_VERSION = 1, MARK_BYTES = 512 };
 
-// Weights: literature and manuals that read as prose more than their share, lists and tables less.
 static const Source SOURCES[] = {
-    {"austen", "six novels by Jane Austen", "r-cran-janeaustenr", "public domain", 0.20,
+    {"austen", "six novels by Jane Austen", "r-cran-janeaustenr", "public domain",
      "*/data/Rdata.rdb", austen_read},
-    {"kjv", "the King James Version of the Bible", "bible-kjv-text", "public domain", 0.14,
+    {"kjv", "the King James Version of the Bible", "bible-kjv-text", "public domain",
      "usr/lib/bible.data", kjv_read},
-    {"pod", "the manuals of Perl", "perl-doc", "GPL-1+ or Artistic", 0.18,
+    {"pod", "the manuals of Perl", "perl-doc", "GPL-1+ or Artistic",
      "*.pod !*/perltoc.pod !*/perlcn.pod !*/perljp.pod !*/perlko.pod !*/perltw.pod", pod_read},
-    {"rst", "the manuals of Python", "python3.11-doc", "PSF", 0.22, "*/_sources/*.rst.txt",
-     rst_read},
-    {"foldoc", "the Free On-line Dictionary of Computing", "dict-foldoc", "GFDL-1.1+", 0.12,
+    {"rst", "the manuals of Python", "python3.11-doc", "PSF", "*/_sources/*.rst.txt", rst_read},
+    {"foldoc", "the Free On-line Dictionary of Computing", "dict-foldoc", "GFDL-1.1+",
      "*/foldoc.index */foldoc.dict.dz", dictd_read},
-    {"jargon", "the Jargon File, hackers' slang and lore", "jargon-text", "public domain", 0.07,
+    {"jargon", "the Jargon File, hackers' slang and lore", "jargon-text", "public domain",
      "*/jargon.txt.gz", jargon_read},
-    {"devil", "The Devil's Dictionary by Ambrose Bierce", "dict-devil", "public domain", 0.04,
+    {"devil", "The Devil's Dictionary by Ambrose Bierce", "dict-devil", "public domain",
      "*/devil.index */devil.dict.dz", dictd_read},
     {"history", "A Brief History of Debian and its founding papers", "debian-history",
-     "GPL and free documents", 0.03,
+     "GPL and free documents",
      "*/docs/project-history.en.txt.gz */constitution.txt.gz */social-contract.txt.gz"
      " */dedication-2.2.txt */dedication-5.0.txt */dedication-9.0.txt",
      history_read},
@@ -57,18 +55,16 @@ bool source_is_path(const char *name) {
     return strchr(name, '/') != NULL || (source_find(name) == NULL && path_exists(name));
 }
 
-// The row of a name, or an error that lists the names there are.
-static Status source_require(const Source **source, const char *name) {
+Status source_require(const Source **source, const char *name) {
     *source = source_find(name);
     if (*source != NULL) return OK;
     char known[256] = "";
     for (int i = 0; i < SOURCE_ROWS; i++) {
         size_t n = strlen(known);
-        snprintf(known + n, sizeof known - n, " %s", SOURCES[i].name);
+        snprintf(known + n, sizeof known - n, "%s%s", i > 0 ? ", " : "", SOURCES[i].name);
     }
-    char hint[384];
-    snprintf(hint, sizeof hint, "use one of%s, or the path of a file or directory", known);
-    FAIL(E_USAGE, hint, "data.sources: '%s' is neither a source nor a file", name);
+    FAIL(E_USAGE, "use one of these names, or the path of a text file or directory",
+         "data.sources: unknown source '%s', known are: %s", name, known);
 }
 
 // --- the unpacked directory and its mark ---
@@ -120,17 +116,6 @@ static Status mark_write(const char *dir, const Source *source) {
 
 // --- fetching ---
 
-// Several nodes may share the cache: the first one works, the others wait and find it done. A file
-// system without locks works too, but for wasted downloads.
-static int cache_lock(const char *packages_dir) {
-    char path[PATH_BYTES];
-    path_join(path, packages_dir, ".lock");
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    while (fd >= 0 && fcntl(fd, F_SETLKW, &whole) != 0 && errno == EINTR) continue;
-    return fd;
-}
-
 // Unpacks beside the final place and renames: the directory is never seen half full.
 static Status source_unpack(const Source *source, const char *deb, const char *dir) {
     char fresh[PATH_BYTES];
@@ -170,7 +155,10 @@ Status source_fetch(const char *name, const char *cache_dir) {
     // The common case needs neither lock nor APT.
     if (mark_holds(dir, source)) return OK;
     TRY(dir_make(packages));
-    int lock = cache_lock(packages);
+    // Several nodes may share the cache: the first one works, the others wait and find it done.
+    char lock_path[PATH_BYTES];
+    path_join(lock_path, packages, ".lock");
+    int lock = file_lock(lock_path, true);
     Status st = source_make(source, packages, dir);
     if (lock >= 0) close(lock);
     return st;

@@ -17,7 +17,6 @@ typedef struct Source {
     const char *description;  // one line
     const char *package;      // Debian package that holds the text
     const char *licence;      // kind of licence of the text, for reports
-    double weight;            // share of the default mixture; the table sums to 1
     const char *wanted;  // files of the package: glob patterns separated by spaces, '!' excludes
     // Reads the unpacked files below `dir`. Contract as source_extract.
     Status (*read)(DocList *docs, const char *dir, uint32_t source_number, int64_t limit_bytes);
@@ -27,6 +26,8 @@ typedef struct Source {
 const Source *source_table(int *count);
 // NULL when no row has this name (a path, or a typing error: source_is_path tells which).
 const Source *source_find(const char *name);
+// The row of a name; E_USAGE lists the names there are.
+Status source_require(const Source **source, const char *name) CHECKED;
 // True when `name` means files of the user: it contains '/' or exists.
 bool source_is_path(const char *name);
 

@@ -1,4 +1,5 @@
-// Preloaded by train_resume.sh: kills the process right before its DIE_AT-th fsync or rename of something below ckpt/.
+// Preloaded by train_resume.sh: kills the process right before its DIE_AT-th fsync or rename of
+// something below ckpt/.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>

@@ -60,6 +60,10 @@ echo '{"model": {}}' >torn.json
 fails 65 'torn.json' train 2 data.tokenizer=torn.json data.cache=other
 fails 64 'is smaller than the tokenizer' train 2 model.vocab=300
 
+fails 64 'lies inside of data.sources' train 2 data.sources=texts data.cache=texts/cache
+fails 64 'lies inside of data.sources' train 2 data.sources=texts train.run_dir=texts/runs/one
+fails 64 'is outside of the vocabulary' train 2 model.eos_id=9000
+
 # ---- corpus: damage is found by checksums and repaired from the sources, or said ----
 good 2
 cp -r cache intact
@@ -87,8 +91,9 @@ fails 65 'the checksum of tensor' "$binary" ckpt verify run/ckpt/step_00000006
 good 2
 says 'a damaged checkpoint is passed over' good.log
 says 'resuming after step 4' good.log
+[ -d run/ckpt/step_00000006.bad ] || fail 'a damaged checkpoint is not set aside'
 same run/model/model.safetensors finished/model/model.safetensors
-for step in run/ckpt/step_*; do byte $step/optimizer.safetensors; done
+for step in run/ckpt/step_*; do byte $step/optimizer.safetensors; done; rm -rf run/ckpt/*.bad
 cp run/metrics.jsonl before
 fails 65 'checkpoints are damaged' train 2
 same before run/metrics.jsonl
@@ -97,6 +102,15 @@ good 2
 says 'resuming after step 4' good.log
 restore
 fails 64 'holds a run with another configuration' train 2 schedule.lr=0.5
+says '"reason": "finished"' run/exit.json
+train 2 train.run_dir=long train.steps=100000 train.eval_every=0 train.log_every=1000 >long.log 2>&1 & job=$!
+until grep -qs '"step":5,' long/metrics.jsonl; do kill -0 $job || fail 'the long run ended early'; sleep 0.05; done
+[ ! -e long/exit.json ] || fail 'a run at work has an exit.json'
+expect 64 'another process trains in this directory' train 2 train.run_dir=long train.steps=100000 train.eval_every=0
+kill -USR1 "$(ranks_of long | head -n 1)"
+code=0
+wait $job || code=$?
+[ $code = 75 ] || { cat long.log >&2; fail "the long run ended with $code"; }
 cp -r texts other-text && cp "$source/README.md" other-text/
 fails 64 'holds a run with another configuration' train 2 data.sources=other-text
 # The same settings, but the files have changed.

@@ -32,18 +32,15 @@ static const char *put(const char *name, const char *text) {
     return path;
 }
 
-Test(sources, the_table_is_whole_and_its_weights_sum_to_one) {
+Test(sources, the_table_is_whole) {
     int count;
     const Source *table = source_table(&count);
-    double sum = 0;
     for (int i = 0; i < count; i++) {
         cr_assert_eq(source_find(table[i].name), &table[i]);
         cr_assert(table[i].package[0] && table[i].description[0] && table[i].licence[0]);
         cr_assert_not_null(table[i].read);
         cr_assert_not(source_is_path(table[i].name));
-        sum += table[i].weight;
     }
-    cr_assert_float_eq(sum, 1, 1e-9);
     cr_assert_null(source_find("austin"));
     cr_assert(source_is_path("./austen"));
 }
@@ -52,7 +49,7 @@ Test(sources, an_unknown_name_lists_the_known_ones) {
     DocList l = {0};
     cr_assert_eq(source_extract("austin", "/tmp", false, 0, 0, &l), E_USAGE);
     cr_assert_not_null(strstr(err_message(), "'austin'"));
-    cr_assert_not_null(strstr(err_hint(), "austen kjv"));
+    cr_assert_not_null(strstr(err_message(), "austen, kjv"));
     cr_assert_eq(source_fetch("austin", "/tmp"), E_USAGE);
 }
 

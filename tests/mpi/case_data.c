@@ -229,7 +229,7 @@ static void corpus_takes_a_tokenizer(const Mesh *mesh) {
 }
 
 // Text whose titles have nothing to do with data.holdout is still evaluated on something.
-static void corpus_holds_out_by_chance(const Mesh *mesh) {
+static void corpus_holds_out_by_size(const Mesh *mesh) {
     Place p;
     CorpusReport r;
     place_open(&p, mesh);
@@ -304,7 +304,7 @@ const MpiCase CASES_DATA[] = {
     {"corpus_same_for_any_ranks", corpus_same_for_any_ranks},
     {"corpus_is_reused", corpus_is_reused},
     {"corpus_takes_a_tokenizer", corpus_takes_a_tokenizer},
-    {"corpus_holds_out_by_chance", corpus_holds_out_by_chance},
+    {"corpus_holds_out_by_size", corpus_holds_out_by_size},
     {"corpus_failure_reaches_all_ranks", corpus_failure_reaches_all_ranks},
     {"corpus_from_embedded_sample", corpus_from_embedded_sample},
     {NULL, NULL},

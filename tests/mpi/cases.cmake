@@ -1,7 +1,7 @@
 sterna_mpi_test(corpus_same_for_any_ranks 1 2 3)
 sterna_mpi_test(corpus_is_reused 1 2)
 sterna_mpi_test(corpus_takes_a_tokenizer 2)
-sterna_mpi_test(corpus_holds_out_by_chance 1 3)
+sterna_mpi_test(corpus_holds_out_by_size 1 3)
 sterna_mpi_test(corpus_failure_reaches_all_ranks 2 3)
 sterna_mpi_test(corpus_from_embedded_sample 2)
 # Cases that must take all ranks down with code 70.

@@ -5,7 +5,8 @@
 #include "train/commands.h"
 
 static const char *out, *force;
-static const Option OPTIONS[] = {{"out", "FILE", "written", &out}, {"force", NULL, "a flag", &force}};
+static const Option OPTIONS[] = {{"out", "FILE", "written", &out},
+                                 {"force", NULL, "a flag", &force}};
 
 #define PARSE(a, ...)                                                                              \
     arguments_parse(a, sizeof((char *[]){"cmd", __VA_ARGS__}) / sizeof(char *),                    \
@@ -18,7 +19,9 @@ static void expect_refused(Status st, const char *says) {
 
 Test(arguments, sorts_options_settings_and_words) {
     Arguments a;
-    cr_assert_eq(PARSE(&a, "one.yaml", "--out", "x=y", "train.seq=64", "--force", "data.mix=a=1,b=2", "two"), OK);
+    cr_assert_eq(
+        PARSE(&a, "one.yaml", "--out", "x=y", "train.seq=64", "--force", "data.mix=a=1,b=2", "two"),
+        OK);
     cr_assert_eq(a.word_count, 2);
     cr_assert_str_eq(a.words[0], "one.yaml");
     cr_assert_str_eq(a.words[1], "two");

@@ -37,7 +37,7 @@ Test(schedule, cosine_falls_to_the_floor) {
 Test(schedule, wsd_is_flat_and_then_falls_linearly) {
     ScheduleConfig s = made("wsd");
     expect_lr(&s, 11, 110, 1);
-    expect_lr(&s, 85, 110, 1);                   // 75 % of the 100 steps after warm-up
+    expect_lr(&s, 85, 110, 1);  // 75 % of the 100 steps after warm-up
     expect_lr(&s, 95, 110, 1 - 0.9 * 10 / 25.0);
     expect_lr(&s, 110, 110, 0.1);
     s.decay_share = 0;
