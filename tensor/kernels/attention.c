@@ -11,6 +11,10 @@
 // Causality, window and documents give every query one interval of keys [low, high). Key tiles
 // cover the union of a query tile's intervals, and rows of scores are worked on only inside their
 // own interval: full tiles are never tested element by element, tiles nobody sees are never formed.
+//
+// The keys of a row may come in pieces, wherever they stand in it (key_begin): a piece gives (O, l)
+// of its own keys, pieces are merged, and backward needs no more than the merged (O, l), because p
+// and delta are those of the whole row.
 #include "tensor/kernels/kernels.h"
 
 #include <math.h>
@@ -66,12 +70,12 @@ size_t attention_scratch_reals(const AttentionDims *d, int threads) {
     return (size_t)threads * aligned(2 * TILE_Q * TILE_K + 2 * TILE_Q);
 }
 
-// The keys query i (within the row) sees.
+// The given keys that query i (within the row) sees, counted from the first of them.
 static Interval query_keys(const AttentionDims *d, int row, int i) {
-    int64_t high = (int64_t)d->offset + i + 1;
+    int64_t high = (int64_t)d->offset + i + 1 - d->key_begin;
     int64_t low = d->window > 0 ? high - d->window : 0;
     if (d->first != NULL) {
-        int first = d->first[(size_t)row * (size_t)d->Tq + (size_t)i];
+        int64_t first = (int64_t)d->first[(size_t)row * (size_t)d->Tq + (size_t)i] - d->key_begin;
         if (first > low) low = first;
     }
     if (high > d->Tk) high = d->Tk;
@@ -196,6 +200,32 @@ void attention_forward(real *restrict out, real *restrict lse, const real *restr
         int index = (int)(n % heads), begin = (tiles - 1 - (int)(n / heads)) * TILE_Q;
         Tile t = tile_open(d, index / d->H, index % d->H, begin, q, k, v, scratch);
         forward_tile(&t, out + t.dense, lse + t.at);
+    }
+}
+
+// One token and head: (o, l) <- the softmax over both sets of keys. Weights add up to 1, and are
+// exactly 1 and 0 beside an empty partial.
+static void token_merge(real *restrict o, real *restrict lse, const real *restrict part,
+                        real part_lse, int D) {
+    double l = (double)*lse, p = (double)part_lse, max = l > p ? l : p;
+    double kept = exp(l - max), added = exp(p - max), sum = kept + added;
+    real keep = (real)(kept / sum), add = (real)(added / sum);
+    *lse = (real)(max + log(sum));
+#pragma omp simd
+    for (int c = 0; c < D; c++) o[c] = keep * o[c] + add * part[c];
+}
+
+void attention_merge(real *restrict out, real *restrict lse, const real *restrict part_out,
+                     const real *restrict part_lse, int B, int T, int H, int D) {
+    int64_t heads = (int64_t)B * H;
+#pragma omp parallel for schedule(static) if (worth_threads(B * T, H * D))
+    for (int64_t n = 0; n < heads; n++) {
+        for (int i = 0; i < T; i++) {
+            size_t token = (size_t)(n / H) * (size_t)T + (size_t)i,
+                   at = (size_t)n * (size_t)T + (size_t)i;
+            size_t o = (token * (size_t)H + (size_t)(n % H)) * (size_t)D;
+            token_merge(out + o, lse + at, part_out + o, part_lse[at], D);
+        }
     }
 }
 

@@ -99,29 +99,69 @@ void lightning_backward(real *restrict dq, real *restrict dk, real *restrict dv,
                         const real *restrict k, const real *restrict v, const real *restrict store,
                         real *restrict scratch, const LightningDims *d);
 
+// ---- lightning_parts.c: the same for one chunk of a row cut over ranks ---------------------------
+// T is the chunk's; `start` its own. In order: states, states_enter, inside, across; dstates,
+// dstates_leave, inside_backward, across_backward. inside* need no states and may run any time.
+// store, dstore: lightning_store_reals. scratch: lightning_scratch_reals. Chunks of 0 tokens are legal.
+
+// store: the state before every block, from zero before the chunk. state (B,H,A,E): after its last token.
+void lightning_states(real *restrict store, real *restrict state, const real *restrict k,
+                      const real *restrict v, real *restrict scratch, const LightningDims *d);
+// Adds to store what `enter` (B,H,A,E), the state before the chunk's first token, has left before each block:
+// exp(-s t) enter after t tokens, nothing after a document start.
+void lightning_states_enter(real *restrict store, const real *restrict enter,
+                            const LightningDims *d);
+// dstore: dL/dS after every block, with zero after the chunk. dstate (B,H,A,E): before its first token.
+void lightning_dstates(real *restrict dstore, real *restrict dstate, const real *restrict dout,
+                       const real *restrict q, real *restrict scratch, const LightningDims *d);
+// Adds to dstore what `leave` (B,H,A,E), dL/dS after the chunk's last token, gives to the state after each block.
+void lightning_dstates_leave(real *restrict dstore, const real *restrict leave,
+                             const LightningDims *d);
+// Within blocks: out = A V, overwritten; docs/maths.md (6.7) and the first terms of (6.8) to (6.10).
+void lightning_inside(real *restrict out, const real *restrict q, const real *restrict k,
+                      const real *restrict v, real *restrict scratch, const LightningDims *d);
+void lightning_inside_backward(real *restrict dq, real *restrict dk, real *restrict dv,
+                               const real *restrict dout, const real *restrict q,
+                               const real *restrict k, const real *restrict v,
+                               real *restrict scratch, const LightningDims *d);
+// Between blocks: out += diag(win) Q S of each block; the second terms.
+void lightning_across(real *restrict out, const real *restrict q, const real *restrict store,
+                      real *restrict scratch, const LightningDims *d);
+void lightning_across_backward(real *restrict dq, real *restrict dk, real *restrict dv,
+                               const real *restrict dout, const real *restrict k,
+                               const real *restrict v, const real *restrict store,
+                               const real *restrict dstore, real *restrict scratch,
+                               const LightningDims *d);
+
 // ---- attention.c: tiled causal softmax attention -----------------------------------------------
-// Exact, never a T x T matrix. Query i of a row (global index offset+i) sees key j iff j <= offset+i,
-// j > offset+i-window (window > 0), j >= first[i]. H a multiple of Hk (grouped queries).
+// Exact, never a T x T matrix. Query i stands at row index n = offset+i, key j at row index m = key_begin+j: it is
+// seen iff m <= n, m > n-window (window > 0), m >= first[i]. H a multiple of Hk (grouped queries).
 // The state of a partial result is the triple (max, sum, values); an empty tile is (-1e30, 0, 0).
 typedef struct AttentionDims {
-    int B, Tq, Tk, offset;   // keys 0..Tk-1 of the row; query i stands at key index offset+i
+    int B, Tq, Tk;
+    int offset, key_begin;   // row index of the first query and of the first key given
     int H, Hk, D;            // q,o: (B*Tq, H*D)   k,v: (B*Tk, Hk*D)
     int ld_q, ld_k, ld_v;    // o and dout are dense (ld = H*D)
     int ld_dq, ld_dk, ld_dv;
     int window;              // 0: unlimited
     real scale;              // 1/sqrt(D)
-    const int *first;        // (B,Tq) first visible key index by document, or NULL: 0
+    const int *first;        // (B,Tq) row index of the first visible key by document, or NULL: 0
 } AttentionDims;
 
 size_t attention_scratch_reals(const AttentionDims *d, int threads);
-// lse (B,H,Tq): log of the sum of exponentials, for backward and merging.
+// lse (B,H,Tq): log of the sum of exponentials, for backward and merging; -1e30 where no key is seen.
 void attention_forward(real *restrict out, real *restrict lse, const real *restrict q,
                        const real *restrict k, const real *restrict v, real *restrict scratch,
                        const AttentionDims *d);
+// out and lse: over all keys of the row, also when only a part of them is given here.
 void attention_backward(real *restrict dq, real *restrict dk, real *restrict dv,
                         const real *restrict dout, const real *restrict out,
                         const real *restrict lse, const real *restrict q, const real *restrict k,
                         const real *restrict v, real *restrict scratch, const AttentionDims *d);
+// Over a part of the keys out and lse are a partial result. Merging those of disjoint parts, in any order, gives that
+// of all; updates (out, lse) in place. Empty: out 0, lse -1e30. out (B*T,H*D), lse (B,H,T).
+void attention_merge(real *restrict out, real *restrict lse, const real *restrict part_out,
+                     const real *restrict part_lse, int B, int T, int H, int D);
 
 // ---- loss.c: cross-entropy of rows of logits ---------------------------------------------------
 // loss_t = log sum exp(logits_t) - logits_t[target], 0 where ignored; lse_t for backward.

@@ -39,9 +39,9 @@ static double *dense_key(const Operands *o, double *x, int j) {
     return x + (index * (size_t)o->d->Hk + kv_head(o)) * (size_t)o->d->D;
 }
 
-static bool sees(const Operands *o, int j) {
+static bool sees(const Operands *o, int key) {
     const AttentionDims *d = o->d;
-    int i = d->offset + o->query;
+    int i = d->offset + o->query, j = d->key_begin + key;
     if (j > i || (d->window > 0 && j <= i - d->window)) return false;
     return d->first == NULL || j >= d->first[query_index(o)];
 }
