@@ -158,7 +158,7 @@ Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
     const ModelConfig *c = &m->cfg;
     bool scaled = c->kind == FAMILY_TNL && c->scale_embedding;
     Tensor *table = tape_param(tp, &m->params.rows[m->embed]);
-    Tensor *x = op_embed(tp, table, b, scaled ? (real)sqrt(c->width) : 1, c->pad_id);
+    Tensor *x = op_embed(tp, table, b, scaled ? (real)sqrt(c->width) : 1, c->pad_id, 0);
     for (int l = 0; l < c->layers; l++) {
         BlockArgs args = {m, &m->layers[l], &b->seq, state == NULL ? NULL : state->layer[l]};
         bool keep = tape_records(tp) && !c->recompute;
@@ -172,7 +172,7 @@ Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
 
 Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses) {
     Tensor *x = model_hidden(tp, m, b, NULL);
-    return op_loss_head(tp, x, tape_param(tp, &m->params.rows[m->head]), b, losses);
+    return op_loss_head(tp, x, tape_param(tp, &m->params.rows[m->head]), b, losses, NULL);
 }
 
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state) {

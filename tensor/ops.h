@@ -4,7 +4,8 @@
 #include "tensor/batch.h"
 #include "tensor/tape.h"
 
-Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad);  // (V,C) -> (N,C)
+// (rows,C) -> (N,C). table: tokens first..first+rows-1; other tokens give 0. pad: a token, -1: none.
+Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad, int first);
 Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight);         // (N,C) (O,C) -> (N,O)
 Tensor *op_srms(Tape *tp, Tensor *x, real eps);                 // (N,C) -> (N,C)
 Tensor *op_rmsnorm(Tape *tp, Tensor *x, Tensor *gain, real eps);
@@ -47,5 +48,17 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
 // Sum over valid targets of cross-entropy of logits = x weight^T, in row blocks: the logits of the batch never
 // exist. Returns (1,1). On a recording tape loss and gradients are computed in one pass by tape_backward: read
 // the loss after it. losses: NULL or (N) doubles, the loss of each token.
-Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses);
+// fold: NULL when weight is the whole vocabulary. Otherwise weight is a slice of its rows: loss and losses are of the
+// whole vocabulary on every rank, the gradient of x is this slice's part of a sum over ranks. Copied.
+typedef struct LossFold {
+    int first;         // the token of weight's first row
+    int columns_most;  // rows of the largest slice on any rank: all make the same blocks from it
+    // Combines n tokens over the slices, in place on all ranks: lse <- log sum exp(lse), hit <- sum of hit. NaN must
+    // stay NaN; an empty slice's lse, -1e300, counts for nothing. Called once a block, in the same order everywhere,
+    // and never for a batch without tokens.
+    void (*fold)(double *lse, double *hit, int n, void *user);
+    void *user;
+} LossFold;
+Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses,
+                     const LossFold *fold);
 double tensor_item(const Tensor *loss);  // the (1,1) sum, kept in double

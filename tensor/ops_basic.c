@@ -6,20 +6,23 @@
 typedef struct EmbedInfo {
     const int32_t *tokens;
     real scale;
-    int pad;
+    int pad, first;
 } EmbedInfo;
 
 static void embed_node(Tape *tp, const Node *n) {
     const EmbedInfo *e = n->info;
     real *dtable = tape_grad(tp, n->in[0]);
     if (tape_is_dry(tp)) return;
-    embed_backward(dtable, n->out->grad, e->tokens, e->scale, e->pad, n->out->rows, n->out->cols);
+    embed_backward(dtable, n->out->grad, e->tokens, e->scale, e->pad, e->first, n->in[0]->rows,
+                   n->out->rows, n->out->cols);
 }
 
-Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad) {
-    EmbedInfo e = {b->tokens, scale, pad};
+Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad, int first) {
+    EmbedInfo e = {b->tokens, scale, pad, first};
     Tensor *y = tape_tensor(tp, b->seq.B * b->seq.T, table->cols);
-    if (!tape_is_dry(tp)) embed_forward(y->data, table->data, e.tokens, scale, y->rows, y->cols);
+    if (!tape_is_dry(tp)) {
+        embed_forward(y->data, table->data, e.tokens, scale, first, table->rows, y->rows, y->cols);
+    }
     return tape_push(tp, &(Node){.backward = embed_node,
                                  .out = y,
                                  .in = {table},

@@ -16,11 +16,14 @@
 #include "tensor/batch.h"
 
 // ---- embed.c: out_t = scale * table[token_t] ---------------------------------------------------
-void embed_forward(real *restrict out, const real *restrict table,  // (N,C), (V,C)
-                   const int32_t *restrict tokens, real scale, int N, int C);
-// The row `pad` (-1: none) receives no gradient through the lookup.
-void embed_backward(real *restrict dtable, const real *restrict dout,  // += (V,C), (N,C)
-                    const int32_t *restrict tokens, real scale, int pad, int N, int C);
+// The table holds tokens first..first+rows-1: the vocabulary, or a slice of it. Other tokens give 0 and receive nothing;
+// that a token is in no slice at all is for the caller to rule out.
+void embed_forward(real *restrict out, const real *restrict table,  // (N,C), (rows,C)
+                   const int32_t *restrict tokens, real scale, int first, int rows, int N, int C);
+// The token `pad` (-1: none) receives no gradient through the lookup.
+void embed_backward(real *restrict dtable, const real *restrict dout,  // += (rows,C), (N,C)
+                    const int32_t *restrict tokens, real scale, int pad, int first, int rows, int N,
+                    int C);
 
 // ---- norm.c ------------------------------------------------------------------------------------
 // SimpleRMSNorm: y = x * rho, rho = 1/sqrt(mean(x^2) + eps). docs/maths.md 2
@@ -164,12 +167,16 @@ void attention_merge(real *restrict out, real *restrict lse, const real *restric
                      const real *restrict part_lse, int B, int T, int H, int D);
 
 // ---- loss.c: cross-entropy of rows of logits ---------------------------------------------------
-// loss_t = log sum exp(logits_t) - logits_t[target], 0 where ignored; lse_t for backward.
-void cross_entropy_forward(double *restrict loss, real *restrict lse, const real *restrict logits,
-                           const int32_t *restrict targets, int N, int V);  // (N) (N) (N,V) (N)
-// Turns logits into their gradient in place: scale * (softmax - onehot), 0 where ignored.
-void cross_entropy_backward(real *restrict logits, const real *restrict lse,
-                            const int32_t *restrict targets, real scale, int N, int V);
+// Columns are tokens first..first+V-1: the vocabulary, or a slice of it. loss_t = lse_t - hit_t, 0 where ignored, with
+// lse_t of the whole vocabulary and hit_t summed over its slices.
+// lse_t: log sum exp(logits_t) over these columns; NaN when a logit is not finite, -1e300 when V = 0 (adds nothing to a
+// sum of exponentials). hit_t: the target's logit, 0 when it is ignored or not in the slice.
+void cross_entropy_forward(double *restrict lse, double *restrict hit,  // (N), (N)
+                           const real *restrict logits, const int32_t *restrict targets,  // (N,V), (N)
+                           int first, int N, int V);
+// Turns logits into their gradient in place: scale * (softmax - onehot), 0 where ignored. lse: of the whole vocabulary.
+void cross_entropy_backward(real *restrict logits, const double *restrict lse,
+                            const int32_t *restrict targets, real scale, int first, int N, int V);
 
 // ---- adamw.c (Loshchilov & Hutter 2019) --------------------------------------------------------
 typedef struct AdamW {

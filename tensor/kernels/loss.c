@@ -1,7 +1,10 @@
-// Cross-entropy of rows of logits:
+// Cross-entropy of rows of logits, or of a slice of the columns of such rows:
 //
 //   lse_t = m + log sum_v exp(x_tv - m), m = max_v x_tv      loss_t = lse_t - x_t[target]
 //   dx_tv = scale (exp(x_tv - lse_t) - [v = target])
+//
+// A slice gives its own lse and the target's logit if it has it. Between forward and backward the
+// caller combines the slices' (op_loss_head); backward then is the same for a slice as for all.
 //
 // A logit that is not finite makes its row's loss NaN, -inf too, although its exponential would be
 // an innocent 0: it can only come from an overflow, and the run must see it.
@@ -9,6 +12,8 @@
 
 #include "base/status.h"
 #include "tensor/kernels/vmath.h"
+
+static const double EMPTY_LSE = -1e300;  // finite: differences of infinities are NaN
 
 // Largest element, the same in any order. NaN loses every comparison; the sum below finds it.
 static real row_max(const real *x, int V) {
@@ -32,23 +37,34 @@ static double row_exp_sum(const real *x, real most, int V) {
     return lanes_fold(lane) + rest;
 }
 
-void cross_entropy_forward(double *restrict loss, real *restrict lse, const real *restrict logits,
-                           const int32_t *restrict targets, int N, int V) {
+static double row_lse(const real *x, int V) {
+    if (V == 0) return EMPTY_LSE;
+    real most = row_max(x, V);
+    return (double)most + log(row_exp_sum(x, most, V));
+}
+
+// The target's column in the slice, -1 when it is elsewhere.
+static int target_column(int32_t target, int first, int V) {
+    ASSERT(target >= 0 && first >= 0);
+    int v = target - first;
+    return v >= 0 && v < V ? v : -1;
+}
+
+void cross_entropy_forward(double *restrict lse, double *restrict hit, const real *restrict logits,
+                           const int32_t *restrict targets, int first, int N, int V) {
 #pragma omp parallel for schedule(static) if (worth_threads(N, V))
     for (int t = 0; t < N; t++) {
         const real *x = logits + (size_t)t * (size_t)V;
-        real most = row_max(x, V);
-        double sum = (double)most + log(row_exp_sum(x, most, V));
-        lse[t] = (real)sum;
-        loss[t] = 0;
+        lse[t] = row_lse(x, V);
+        hit[t] = 0;
         if (targets[t] == IGNORE_TARGET) continue;
-        ASSERT(targets[t] >= 0 && targets[t] < V);
-        loss[t] = sum - (double)x[targets[t]];
+        int v = target_column(targets[t], first, V);
+        if (v >= 0) hit[t] = (double)x[v];
     }
 }
 
-void cross_entropy_backward(real *restrict logits, const real *restrict lse,
-                            const int32_t *restrict targets, real scale, int N, int V) {
+void cross_entropy_backward(real *restrict logits, const double *restrict lse,
+                            const int32_t *restrict targets, real scale, int first, int N, int V) {
 #pragma omp parallel for schedule(static) if (worth_threads(N, V))
     for (int t = 0; t < N; t++) {
         real *x = logits + (size_t)t * (size_t)V;
@@ -56,10 +72,10 @@ void cross_entropy_backward(real *restrict logits, const real *restrict lse,
             for (int v = 0; v < V; v++) x[v] = 0;
             continue;
         }
-        ASSERT(targets[t] >= 0 && targets[t] < V);
-        real total = lse[t];
+        real total = (real)lse[t];
 #pragma omp simd
         for (int v = 0; v < V; v++) x[v] = scale * real_exp(x[v] - total);
-        x[targets[t]] -= scale;
+        int target = target_column(targets[t], first, V);
+        if (target >= 0) x[target] -= scale;
     }
 }

@@ -4,10 +4,10 @@
 
 #include "tensor/kernels/kernels.h"
 
-void ref_embed_forward(real *out, const real *table, const int32_t *tokens, real scale, int N,
-                       int C);
+void ref_embed_forward(real *out, const real *table, const int32_t *tokens, real scale, int first,
+                       int rows, int N, int C);
 void ref_embed_backward(real *dtable, const real *dout, const int32_t *tokens, real scale, int pad,
-                        int N, int C);
+                        int first, int rows, int N, int C);
 
 void ref_srms_forward(real *out, real *rho, const real *inp, real eps, int N, int C);
 void ref_srms_backward(real *dinp, const real *dout, const real *inp, const real *rho, int N,
@@ -40,10 +40,10 @@ void ref_rope_forward(real *out, const real *inp, int ld_inp, const int64_t *pos
 void ref_rope_backward(real *dinp, int ld_dinp, const real *dout, const int64_t *pos, double base,
                        int N, int H, int D);
 
-void ref_cross_entropy_forward(double *loss, real *lse, const real *logits, const int32_t *targets,
-                               int N, int V);
-void ref_cross_entropy_backward(real *logits, const real *lse, const int32_t *targets, real scale,
-                                int N, int V);
+void ref_cross_entropy_forward(double *lse, double *hit, const real *logits, const int32_t *targets,
+                               int first, int N, int V);
+void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *targets, real scale,
+                                int first, int N, int V);
 
 void ref_adamw_update(real *param, real *m, real *v, const real *grad, const AdamW *a,
                       size_t count);

@@ -58,13 +58,13 @@ static Tensor *block(Tape *tp, Tensor *x, const void *args) {
 }
 
 static Tensor *net_loss(Tape *tp, Net *net) {
-    Tensor *x = op_embed(tp, tape_param(tp, &net->ps.rows[net->embed]), &net->b, 1, -1);
+    Tensor *x = op_embed(tp, tape_param(tp, &net->ps.rows[net->embed]), &net->b, 1, -1, 0);
     for (int l = 0; l < LAYERS; l++) {
         BlockArgs args = {net, l};
         x = net->recompute ? tape_checkpoint(tp, block, x, &args, sizeof args)
                            : block(tp, x, &args);
     }
-    return op_loss_head(tp, x, tape_param(tp, &net->ps.rows[net->head]), &net->b, NULL);
+    return op_loss_head(tp, x, tape_param(tp, &net->ps.rows[net->head]), &net->b, NULL, NULL);
 }
 
 static Tape *net_tape(Net *net, bool record) {

@@ -1,4 +1,5 @@
-// Embedding against its twin, repeated tokens, the pad row, gradients, thread counts.
+// Embedding against its twin, slices of the table, repeated tokens, the pad row, gradients, thread
+// counts.
 #include <criterion/criterion.h>
 
 #include <stdlib.h>
@@ -25,12 +26,12 @@ static void compare_with_twin(int N, int C) {
     real *out = numbers_poison(n), *want = numbers_poison(n);
     real *dtable = numbers_normal(rows, 3), *want_dtable = numbers_copy(dtable, rows);
 
-    embed_forward(out, table, tokens, (real)3.5, N, C);
-    ref_embed_forward(want, table, tokens, (real)3.5, N, C);
+    embed_forward(out, table, tokens, (real)3.5, 0, VOCAB, N, C);
+    ref_embed_forward(want, table, tokens, (real)3.5, 0, VOCAB, N, C);
     cr_assert_leq(numbers_distance(out, want, n), TWIN_TOLERANCE, "forward %d x %d", N, C);
 
-    embed_backward(dtable, dout, tokens, (real)3.5, 2, N, C);
-    ref_embed_backward(want_dtable, dout, tokens, (real)3.5, 2, N, C);
+    embed_backward(dtable, dout, tokens, (real)3.5, 2, 0, VOCAB, N, C);
+    ref_embed_backward(want_dtable, dout, tokens, (real)3.5, 2, 0, VOCAB, N, C);
     cr_assert_leq(numbers_distance(dtable, want_dtable, rows), TWIN_TOLERANCE, "backward");
 
     free(tokens), free(table), free(dout), free(out), free(want), free(dtable), free(want_dtable);
@@ -43,14 +44,47 @@ Test(embed, agrees_with_its_twin_for_odd_sizes) {
     }
 }
 
+// Every slice against its twin; outputs of all slices add up to the whole, gradients are its rows.
+static void check_slices(const int *lengths, int pad) {
+    enum { N = 40, C = 7 };
+    int32_t *tokens = tokens_new(N);
+    real *table = numbers_normal(VOCAB * C, 1), *dout = numbers_normal(N * C, 2);
+    real *whole = numbers_poison(N * C), *sum = calloc(N * C, sizeof(real));
+    real *out = numbers_poison(N * C), *want = numbers_poison(N * C);
+    real *dwhole = calloc(VOCAB * C, sizeof(real)), *dslices = calloc(VOCAB * C, sizeof(real));
+    embed_forward(whole, table, tokens, 2, 0, VOCAB, N, C);
+    embed_backward(dwhole, dout, tokens, 2, pad, 0, VOCAB, N, C);
+    for (int n = 0, first = 0; lengths[n] >= 0; first += lengths[n++]) {
+        const real *slice = table + first * C;
+        embed_forward(out, slice, tokens, 2, first, lengths[n], N, C);
+        ref_embed_forward(want, slice, tokens, 2, first, lengths[n], N, C);
+        cr_assert_arr_eq(out, want, N * C * sizeof(real));
+        for (int i = 0; i < N * C; i++) sum[i] += out[i];
+        embed_backward(dslices + first * C, dout, tokens, 2, pad, first, lengths[n], N, C);
+    }
+    cr_assert_arr_eq(sum, whole, N * C * sizeof(real));
+    cr_assert_arr_eq(dslices, dwhole, VOCAB * C * sizeof(real), "pad %d", pad);
+    free(tokens), free(table), free(dout), free(whole), free(sum), free(out), free(want);
+    free(dwhole), free(dslices);
+}
+
+Test(embed, slices_of_the_table_add_up_to_the_whole) {
+    const int cuts[][5] = {{11, -1}, {0, 11, -1}, {5, 6, -1}, {1, 9, 1, -1}, {3, 4, 0, 4, -1}};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        check_slices(cuts[i], -1);
+        check_slices(cuts[i], 0);
+        check_slices(cuts[i], 7);
+    }
+}
+
 Test(embed, the_pad_row_gets_no_gradient_and_minus_one_means_no_pad) {
     const int32_t tokens[4] = {0, 1, 0, 1};
     const real dout[4] = {1, 2, 3, 4};
     real dtable[2] = {10, 20};
-    embed_backward(dtable, dout, tokens, 2, 0, 4, 1);
+    embed_backward(dtable, dout, tokens, 2, 0, 0, 2, 4, 1);
     cr_assert_eq(dtable[0], 10);
     cr_assert_eq(dtable[1], 20 + 2 * (2 + 4));
-    embed_backward(dtable, dout, tokens, 2, -1, 4, 1);
+    embed_backward(dtable, dout, tokens, 2, -1, 0, 2, 4, 1);
     cr_assert_eq(dtable[0], 10 + 2 * (1 + 3));
 }
 
@@ -62,7 +96,7 @@ typedef struct ThreadCase {
 
 static void run_backward(void *ctx, real *out) {
     ThreadCase *c = ctx;
-    embed_backward(out, c->dout, c->tokens, (real)0.7, -1, c->N, c->C);
+    embed_backward(out, c->dout, c->tokens, (real)0.7, -1, 0, VOCAB, c->N, c->C);
 }
 
 Test(embed, sums_repeated_tokens_alike_on_any_number_of_threads) {
@@ -82,7 +116,7 @@ typedef struct EmbedCase {
 
 static double embed_loss(void *ctx) {
     EmbedCase *c = ctx;
-    embed_forward(c->out, c->table, c->tokens, 1.5, c->N, c->C);
+    embed_forward(c->out, c->table, c->tokens, 1.5, 0, VOCAB, c->N, c->C);
     return weighted_sum(c->out, c->weight, (size_t)c->N * (size_t)c->C);
 }
 
@@ -92,7 +126,7 @@ Test(embed, gradient_matches_differences) {
     c.table = numbers_normal(rows, 1), c.weight = numbers_normal(n, 2), c.out = numbers_poison(n);
     c.tokens = tokens_new(c.N);
     real *dtable = calloc(rows, sizeof(real));
-    embed_backward(dtable, c.weight, c.tokens, 1.5, -1, c.N, c.C);
+    embed_backward(dtable, c.weight, c.tokens, 1.5, -1, 0, VOCAB, c.N, c.C);
     cr_assert_leq(gradcheck("embed", embed_loss, &c, c.table, dtable, rows), GRADCHECK_TOLERANCE);
     free(c.table), free(c.weight), free(c.out), free(c.tokens), free(dtable);
 }
