@@ -38,14 +38,26 @@ typedef struct StSource {
 Status st_write(const char *path, const StSource *src, int count) CHECKED;
 
 // --- save.c / load.c ---
-// A piece of a tensor held by this rank: flat elements [begin, begin+count) of the row-major global tensor.
+// A piece of a tensor held by this rank: runs of elements of the row-major global tensor at a fixed distance. A whole
+// tensor, a block of rows, a flat range: one run. A block of columns: a run a row. A block of rows in each of four
+// sections: four runs.
 typedef struct Slice {
-    const char *tensor;   // global name, borrowed
+    const char *tensor;  // global name, borrowed
     int ndim;
     int dim[3];
-    uint64_t begin, count;
-    real *data;
+    uint64_t begin;      // of the first run
+    uint64_t run;        // elements of a run
+    uint64_t stride;     // from the begin of a run to that of the next, at least `run`; any value when there is one
+    uint64_t runs;       // no runs, or runs of no elements: nothing is held
+    real *data;          // (runs, run), dense
 } Slice;
+static inline uint64_t slice_elements(const Slice *s) { return s->runs * s->run; }
+// One run of count elements of the tensor that `layout` names.
+Slice slice_range(const Slice *layout, uint64_t begin, uint64_t count, real *data);
+// Elements [begin, begin + count) of the slice's own (runs, run) as slices of the global tensor; returns how many, at
+// most CUT_SLICES: the rest of a run, whole runs, the start of a run.
+enum { CUT_SLICES = 3 };
+int slice_cut(Slice out[CUT_SLICES], const Slice *s, uint64_t begin, uint64_t count);
 typedef struct SliceTable {
     Slice *slices;
     int count;
@@ -68,8 +80,10 @@ typedef struct CkptPart {  // one safetensors file
     int layout_count;
 } CkptPart;
 
-// Collective(world). Part i is written by rank i % size, which receives the others' slices. A failure anywhere
-// (full disk, read-only) leaves the previous checkpoints intact and removes the .tmp.
+// Collective(world). Part i is written by rank i % size, which receives the others' slices; it needs memory for the
+// largest tensor and the largest slice of several runs. Ranks may hold the same elements, with the same values; an
+// element without a holder: E_BUG. A failure anywhere (full disk, read-only) leaves the previous checkpoints intact and
+// removes the .tmp.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
                        const Manifest *m, int keep) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
@@ -90,3 +104,6 @@ Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKE
 Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHECKED;
 // max_shard_bytes 0: one file. The index is written when there are several.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
+// Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one
+// file of `real`, without the weights in anyone's memory. The checksums are verified first; on failure `path` is as it was.
+Status checkpoint_export_weights(const char *step_dir, const char *path) CHECKED;

@@ -123,3 +123,41 @@ Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_
     free(e.shard_of);
     return st;
 }
+
+static const FileRecord *find_record(const FileTable *files, const char *name) {
+    for (int i = 0; i < files->count; i++) {
+        if (strcmp(files->files[i].file, name) == 0) return &files->files[i];
+    }
+    return NULL;
+}
+
+// The copy is made from the mapping: pages that the operating system may drop, never a model in
+// memory.
+static Status copy_verified(const char *step_dir, const FileTable *files, const char *path) {
+    const FileRecord *record = find_record(files, SINGLE);
+    if (record == NULL) {
+        FAIL(E_FORMAT, "name a checkpoint that a training run saved", "%s holds no %s", step_dir,
+             SINGLE);
+    }
+    FileTable one = {.files = (FileRecord[]){*record}, .count = 1};  // checksums stay the table's
+    TRY(files__verify(step_dir, &one, 0, 1));
+    char from[PATH_BYTES];
+    path_join(from, step_dir, SINGLE);
+    Mapping map;
+    TRY(file_map(from, &map));
+    Status st = file_write(path, map.data, map.bytes);
+    file_unmap(&map);
+    return st;
+}
+
+// Checkpoints come from the same writer with the rows in the same order: the file is an export
+// already.
+Status checkpoint_export_weights(const char *step_dir, const char *path) {
+    Manifest m;
+    FileTable files;
+    TRY(manifest__read(step_dir, &m, &files));
+    Status st = copy_verified(step_dir, &files, path);
+    manifest_free(&m);
+    filetable__free(&files);
+    return st;
+}

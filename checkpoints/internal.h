@@ -21,6 +21,8 @@ void reals__encode(void *bytes, const real *in, Dtype d, size_t count);
 // --- safetensors.c ---
 const void *st__header(const StFile *f, size_t *bytes);  // length field and JSON text, as in the file
 uint64_t st__elements(const StTensor *t);                // of a checked or sane shape
+// The slice's runs, one after another; the slice must lie in the tensor.
+Status st__read_runs(const StFile *f, const StTensor *t, const Slice *s) CHECKED;
 bool file__is_plain(const char *name);                   // a name inside its directory, no way out of it
 void shape__text(char *out, size_t capacity, const int64_t *dim, int ndim);  // "[4, 3]"
 

@@ -140,7 +140,7 @@ static Status check_layout(const StFile *f, const char *path, const CkptPart *pa
 static Status load_slice(const StFile *f, const char *path, const Slice *s) {
     const StTensor *t;
     TRY(find_tensor(f, path, s, &t));
-    return st_read_reals(f, t, s->data, s->begin, s->count);
+    return st__read_runs(f, t, s);
 }
 
 // The file was checked by all ranks together; here each maps it and copies its own ranges.

@@ -284,15 +284,34 @@ const void *st__header(const StFile *f, size_t *bytes) {
     return f->map.data;
 }
 
+// What is asked of each tensor once, however many runs are read.
+static Status check_float(const StFile *f, const StTensor *t) {
+    if (dtype__is_float(t->dtype)) return OK;
+    FAIL(E_FORMAT, "weights must be F32, F64, BF16 or F16", "%s: tensor '%s' holds integers (%s)",
+         f->path, t->name, dtype_name(t->dtype));
+}
+
 Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin,
                      uint64_t count) {
-    if (!dtype__is_float(t->dtype)) {
-        FAIL(E_FORMAT, "weights must be F32, F64, BF16 or F16",
-             "%s: tensor '%s' holds integers (%s)", f->path, t->name, dtype_name(t->dtype));
-    }
+    TRY(check_float(f, t));
     uint64_t elements = t->bytes / dtype_bytes(t->dtype);
     ASSERT(begin <= elements && count <= elements - begin);
     const char *at = (const char *)st_data(f, t) + begin * dtype_bytes(t->dtype);
     reals__decode(out, at, t->dtype, (size_t)count);
+    return OK;
+}
+
+Status st__read_runs(const StFile *f, const StTensor *t, const Slice *s) {
+    TRY(check_float(f, t));
+    if (s->runs == 0 || s->run == 0) return OK;
+    size_t width = dtype_bytes(t->dtype);
+    uint64_t elements = t->bytes / width;
+    ASSERT(s->run <= elements && s->begin <= elements - s->run);
+    uint64_t room = elements - s->run - s->begin;  // for the begin of the last run
+    ASSERT(s->runs == 1 || s->stride <= room / (s->runs - 1));
+    const char *at = (const char *)st_data(f, t) + s->begin * width;
+    for (uint64_t i = 0; i < s->runs; i++) {
+        reals__decode(s->data + i * s->run, at + i * s->stride * width, t->dtype, (size_t)s->run);
+    }
     return OK;
 }

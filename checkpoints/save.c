@@ -2,9 +2,11 @@
 //
 // Every rank first declares which elements it holds (a table of pieces, gathered everywhere), so
 // that all know who sends what and nothing is negotiated later. Then the owner walks the file's
-// tensors in order: it receives the pieces of one tensor, hashes it, writes it, and goes on. Its
-// memory is bounded by the largest tensor. A failing disk does not stop the exchange: the owner
-// goes on receiving, and the failure is agreed at the end of the phase.
+// tensors in order: it receives the pieces of one tensor, hashes it, writes it, and goes on. A
+// piece of one run is received where it belongs; one of several is a single message too, received
+// beside the tensor and spread. So memory is bounded by the largest tensor and the largest such
+// piece. A failing disk does not stop the exchange: the owner goes on receiving, and the failure is
+// agreed at the end of the phase.
 #include "checkpoints/internal.h"
 
 #include <stdlib.h>
@@ -12,8 +14,9 @@
 
 enum { TAG_PIECE = 700 };
 
+// A slice that holds something, its tensor by its place in the file. Runs that touch are one run.
 typedef struct Piece {
-    uint64_t tensor, begin, count;
+    uint64_t tensor, begin, run, stride, runs;
     const real *data;  // has a meaning on the rank that declared it
 } Piece;
 
@@ -35,13 +38,18 @@ typedef struct Save {
     char tmp_dir[PATH_BYTES];
     PartPlan *plans;
     int count;
-    real *buffer;  // one tensor; owners only
+    real *buffer;   // one tensor; owners only
+    real *landing;  // one piece of several runs; owners only
 } Save;
 
-static size_t elements(const Slice *s) {
+static size_t tensor_elements(const Slice *layout) {
     size_t n = 1;
-    for (int i = 0; i < s->ndim; i++) n *= (size_t)s->dim[i];
+    for (int i = 0; i < layout->ndim; i++) n *= (size_t)layout->dim[i];
     return n;
+}
+
+static size_t piece_elements(const Piece *p) {
+    return (size_t)(p->runs * p->run);
 }
 
 // Zeroed behind the name, so that its bytes can be hashed.
@@ -75,6 +83,19 @@ static Status layout_find(const CkptPart *part, const Slice *s, int *at) {
          s->tensor);
 }
 
+// No sum or product is formed before it is known to lie in the tensor.
+static Piece piece_of(const Slice *s, int tensor, uint64_t whole) {
+    ASSERT(s->run <= whole && s->begin <= whole - s->run);
+    uint64_t room = whole - s->run - s->begin;  // for the begin of the last run
+    ASSERT(s->runs == 1 || (s->stride >= s->run && s->stride <= room / (s->runs - 1)));
+    Piece p = {(uint64_t)tensor, s->begin, s->run, s->stride, s->runs, s->data};
+    if (p.runs > 1 && p.stride == p.run) {
+        p.run *= p.runs;
+        p.runs = 1;
+    }
+    return p;
+}
+
 // Slices become pieces in the order of the file. Empty ones vanish: nothing is sent for them.
 static Status plan_mine(PartPlan *p) {
     const SliceTable *table = &p->part->mine;
@@ -87,11 +108,9 @@ static Status plan_mine(PartPlan *p) {
     }
     for (int i = 0, at = 0; i < table->count; i++) {
         const Slice *s = &table->slices[i];
-        if (s->count == 0) continue;
+        if (s->runs == 0 || s->run == 0) continue;
         TRY(layout_find(p->part, s, &at));
-        size_t whole = elements(&p->part->layout[at]);
-        ASSERT(s->begin <= whole && s->count <= whole - s->begin);
-        p->mine[p->mine_count++] = (Piece){(uint64_t)at, s->begin, s->count, s->data};
+        p->mine[p->mine_count++] = piece_of(s, at, tensor_elements(&p->part->layout[at]));
     }
     if (p->mine_count > 0) qsort(p->mine, p->mine_count, sizeof *p->mine, compare_pieces);
     return OK;
@@ -133,9 +152,56 @@ static Status save_prepare(Save *s, const CkptPart *parts) {
     return dir_make(s->tmp_dir);
 }
 
-// Every element of every tensor must have a holder. The table is the same everywhere, so is the
-// verdict.
-static Status check_coverage(const PartPlan *p, size_t count) {
+typedef struct Interval {
+    uint64_t begin, end;
+} Interval;
+
+static int compare_intervals(const void *a, const void *b) {
+    const Interval *x = a, *y = b;
+    return (x->begin > y->begin) - (x->begin < y->begin);
+}
+
+// The first element from 0 on that is in none of the intervals.
+static uint64_t first_hole(Interval *intervals, size_t count) {
+    if (count > 0) qsort(intervals, count, sizeof *intervals, compare_intervals);
+    uint64_t covered = 0;
+    for (size_t i = 0; i < count && intervals[i].begin <= covered; i++) {
+        if (intervals[i].end > covered) covered = intervals[i].end;
+    }
+    return covered;
+}
+
+// One tensor and all pieces of it. The runs are laid open only where no rank holds the whole, and
+// only those of one tensor at a time: a block of columns has as many as the tensor has rows.
+static Status check_tensor(const PartPlan *p, int tensor, const Piece *pieces, size_t count) {
+    const Slice *layout = &p->part->layout[tensor];
+    uint64_t whole = tensor_elements(layout);
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].run == whole) return OK;
+        n += (size_t)pieces[i].runs;
+    }
+    Interval *intervals = malloc((n + 1) * sizeof *intervals);
+    if (intervals == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "no memory to plan a checkpoint");
+    n = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (uint64_t r = 0; r < pieces[i].runs; r++) {
+            uint64_t begin = pieces[i].begin + r * pieces[i].stride;
+            intervals[n++] = (Interval){begin, begin + pieces[i].run};
+        }
+    }
+    uint64_t hole = first_hole(intervals, n);
+    free(intervals);
+    if (hole >= whole) return OK;
+    FAIL(E_BUG, "please report this", "checkpoint %s: no rank holds element %llu of '%s'",
+         p->part->file, (unsigned long long)hole, layout->tensor);
+}
+
+// Every element of every tensor must have a holder. All ranks have the same table, so each looks
+// into its share of the tensors; the agreement that follows makes one verdict of theirs.
+static Status check_coverage(const Save *s, const PartPlan *p) {
+    size_t count = p->offsets[s->mesh->size];
     Piece *sorted = malloc((count + 1) * sizeof *sorted);
     if (sorted == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "no memory to plan a checkpoint");
@@ -146,17 +212,9 @@ static Status check_coverage(const PartPlan *p, size_t count) {
     Status st = OK;
     size_t at = 0;
     for (int t = 0; t < p->part->layout_count && st == OK; t++) {
-        uint64_t covered = 0;
-        for (; at < count && sorted[at].tensor == (uint64_t)t && sorted[at].begin <= covered;
-             at++) {
-            uint64_t end = sorted[at].begin + sorted[at].count;
-            if (end > covered) covered = end;
-        }
-        if (covered < elements(&p->part->layout[t])) {
-            st = err_set(E_BUG, "please report this",
-                         "checkpoint %s: no rank holds element %llu of '%s'", p->part->file,
-                         (unsigned long long)covered, p->part->layout[t].tensor);
-        }
+        size_t first = at;
+        while (at < count && sorted[at].tensor == (uint64_t)t) at++;
+        if (t % s->mesh->size == s->mesh->rank) st = check_tensor(p, t, sorted + first, at - first);
     }
     free(sorted);
     return st;
@@ -178,18 +236,34 @@ static Status gather_pieces(Save *s, PartPlan *p) {
     return st;
 }
 
-// Elements of the largest tensor this rank has to put together.
-static size_t buffer_elements(const Save *s) {
-    size_t most = 0;
+// Elements of the largest tensor this rank has to put together, and of the largest piece that it
+// cannot receive in place.
+static void buffer_elements(const Save *s, size_t *tensor, size_t *piece) {
+    *tensor = *piece = 0;
     for (int i = 0; i < s->count; i++) {
         const PartPlan *p = &s->plans[i];
         if (p->owner != s->mesh->rank) continue;
         for (int t = 0; t < p->part->layout_count; t++) {
-            size_t n = elements(&p->part->layout[t]);
-            if (n > most) most = n;
+            size_t n = tensor_elements(&p->part->layout[t]);
+            if (n > *tensor) *tensor = n;
+        }
+        for (size_t k = 0; k < p->offsets[s->mesh->size]; k++) {
+            bool own = k >= p->offsets[s->mesh->rank] && k < p->offsets[s->mesh->rank + 1];
+            size_t n = own || p->all[k].runs == 1 ? 0 : piece_elements(&p->all[k]);
+            if (n > *piece) *piece = n;
         }
     }
-    return most;
+}
+
+static Status make_buffers(Save *s) {
+    size_t tensor, piece;
+    buffer_elements(s, &tensor, &piece);
+    s->buffer = malloc((tensor + 1) * sizeof *s->buffer);
+    s->landing = malloc((piece + 1) * sizeof *s->landing);
+    if (s->buffer != NULL && s->landing != NULL) return OK;
+    FAIL(E_NOMEM, "lower train.micro_rows or use more nodes",
+         "no memory for the largest tensor of a checkpoint (%zu bytes)",
+         (tensor + piece) * sizeof *s->buffer);
 }
 
 // Collective.
@@ -200,15 +274,9 @@ static Status save_plan(Save *s) {
     for (int i = 0; i < s->count; i++) {
         Status gathered = gather_pieces(s, &s->plans[i]);
         if (st == OK) st = gathered;
-        if (st == OK) st = check_coverage(&s->plans[i], s->plans[i].offsets[s->mesh->size]);
+        if (st == OK) st = check_coverage(s, &s->plans[i]);
     }
-    size_t n = buffer_elements(s);
-    s->buffer = malloc((n + 1) * sizeof *s->buffer);
-    if (st == OK && s->buffer == NULL) {
-        st = err_set(E_NOMEM, "lower train.micro_rows or use more nodes",
-                     "no memory for the largest tensor of a checkpoint (%zu bytes)",
-                     n * sizeof *s->buffer);
-    }
+    if (st == OK) st = make_buffers(s);
     return agree(st, s->mesh->world);
 }
 
@@ -218,28 +286,41 @@ static Status save_plan(Save *s) {
 static void send_pieces(const Save *s, const PartPlan *p) {
     for (size_t i = 0; i < p->mine_count; i++) {
         const Piece *piece = &p->mine[i];
-        comm_send(s->mesh->world, piece->data, piece->count * sizeof(real), p->owner, TAG_PIECE);
+        comm_send(s->mesh->world, piece->data, piece_elements(piece) * sizeof(real), p->owner,
+                  TAG_PIECE);
     }
+}
+
+// Dense elements to their runs in the buffer.
+static void spread_piece(const Save *s, const Piece *piece, const real *dense) {
+    for (uint64_t i = 0; i < piece->runs; i++) {
+        memcpy(s->buffer + piece->begin + i * piece->stride, dense + i * piece->run,
+               (size_t)piece->run * sizeof(real));
+    }
+}
+
+static void receive_piece(const Save *s, const Piece *piece, int from) {
+    real *to = piece->runs == 1 ? s->buffer + piece->begin : s->landing;
+    comm_recv(s->mesh->world, to, piece_elements(piece) * sizeof(real), from, TAG_PIECE);
+    if (to == s->landing) spread_piece(s, piece, to);
 }
 
 // The whole tensor: our own memory when we hold it all and nobody else does, else the filled
 // buffer.
 static const real *receive_tensor(const Save *s, const PartPlan *p, size_t *cursor,
                                   uint64_t tensor) {
-    size_t whole = elements(&p->part->layout[tensor]), pieces = 0;
+    size_t whole = tensor_elements(&p->part->layout[tensor]), pieces = 0;
     const real *own = NULL;
     for (int r = 0; r < s->mesh->size; r++) {
         for (; cursor[r] < p->offsets[r + 1] && p->all[cursor[r]].tensor == tensor; cursor[r]++) {
             const Piece *piece = &p->all[cursor[r]];
-            real *to = s->buffer + piece->begin;
             pieces++;
-            if (r != s->mesh->rank) {
-                comm_recv(s->mesh->world, to, piece->count * sizeof(real), r, TAG_PIECE);
-            } else if (piece->count == whole) {
+            if (r != s->mesh->rank)
+                receive_piece(s, piece, r);
+            else if (piece->run == whole)
                 own = piece->data;
-            } else {
-                memcpy(to, piece->data, piece->count * sizeof(real));
-            }
+            else
+                spread_piece(s, piece, piece->data);
         }
     }
     if (own != NULL && pieces > 1) memcpy(s->buffer, own, whole * sizeof(real));
@@ -248,7 +329,7 @@ static const real *receive_tensor(const Save *s, const PartPlan *p, size_t *curs
 
 // Hashed from memory, before the disk could change a bit of it.
 static Status write_tensor(StWriter *w, PartPlan *p, int tensor, const real *data) {
-    size_t bytes = elements(&p->part->layout[tensor]) * sizeof(real);
+    size_t bytes = tensor_elements(&p->part->layout[tensor]) * sizeof(real);
     p->record.tensor_hash[tensor] = hash64(data, bytes);
     return stwriter__data(w, data, bytes);
 }
@@ -340,6 +421,7 @@ static void save_free(Save *s) {
     }
     free(s->plans);
     free(s->buffer);
+    free(s->landing);
 }
 
 // Four phases, each ended by one agreement, so that every rank leaves by the same one.

@@ -15,10 +15,10 @@ typedef struct Tables {
     int rows, owned_count;
 } Tables;
 
-static Slice whole_slice(const Param *p, const char *name) {
-    Slice s = {.tensor = name, .ndim = p->ndim, .count = p->count};
+static Slice whole_slice(const Param *p, const char *name, real *data) {
+    Slice s = {.tensor = name, .ndim = p->ndim};
     memcpy(s.dim, p->dim, sizeof s.dim);
-    return s;
+    return slice_range(&s, 0, p->count, data);
 }
 
 // Pieces of row p inside one owned range; `packed` is where the range begins in the optimiser's
@@ -31,11 +31,9 @@ static void add_owned(Tables *t, const Run *run, int row, Range range, size_t pa
     if (from >= to) return;
     real *const moments[2] = {run->optim.m, run->optim.v};
     for (int k = 0; k < 2; k++) {
-        Slice s = whole_slice(p, t->names[row][k]);
-        s.begin = from - p->offset;
-        s.count = to - from;
-        s.data = moments[k] + packed + (from - range.begin);
-        t->owned[t->owned_count++] = s;
+        t->owned[t->owned_count++] =
+            slice_range(&t->moments[2 * row + k], from - p->offset, to - from,
+                        moments[k] + packed + (from - range.begin));
     }
 }
 
@@ -51,11 +49,10 @@ static Status tables_open(Tables *t, const Run *run) {
     if (!t->names || !t->weights || !t->moments || !t->owned) FAIL(E_NOMEM, "", "out of memory");
     for (int i = 0; i < ps->count; i++) {
         const Param *p = &ps->rows[i];
-        t->weights[i] = whole_slice(p, p->name);
-        t->weights[i].data = p->data;
+        t->weights[i] = whole_slice(p, p->name, p->data);
         for (int k = 0; k < 2; k++) {
             snprintf(t->names[i][k], sizeof t->names[i][k], "%c.%s", "mv"[k], p -> name);
-            t->moments[2 * i + k] = whole_slice(p, t->names[i][k]);
+            t->moments[2 * i + k] = whole_slice(p, t->names[i][k], NULL);
         }
     }
     size_t packed = 0;

@@ -10,10 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "checkpoints/checkpoint.h"
-#include "tests/mpi/case.h"
-
-enum { TENSORS = 4, PARTS = 3, ELEMENTS = 15 + 7 + 8 + 1, SLICES = 64 };
+#include "tests/mpi/case_checkpoint.h"
 
 static const Slice LAYOUT[TENSORS] = {
     {.tensor = "matrix", .ndim = 2, .dim = {3, 5}},
@@ -22,23 +19,9 @@ static const Slice LAYOUT[TENSORS] = {
     {.tensor = "one", .ndim = 1, .dim = {1}},
 };
 static const size_t SIZES[TENSORS] = {15, 7, 8, 1};
-static const char *const FILES[PARTS] = {"model.safetensors", "m.safetensors", "v.safetensors"};
+const char *const FILES[PARTS] = {"model.safetensors", "m.safetensors", "v.safetensors"};
 
-// What one rank holds of one file: ranges of the tensors laid end to end, cut at tensor borders.
-typedef struct Holding {
-    Slice slices[SLICES];
-    int count;
-    real data[ELEMENTS];
-} Holding;
-
-typedef struct Fixture {
-    const Mesh *mesh;
-    char dir[PATH_BYTES], ckpt[PATH_BYTES];
-    Holding held[PARTS];
-    CkptPart parts[PARTS];
-} Fixture;
-
-static real value(int64_t step, int part, size_t i) {
+real fixture_value(int64_t step, int part, size_t i) {
     return (real)(1000 * step + 100 * part) + (real)i / 3;
 }
 
@@ -49,11 +32,7 @@ static void hold(Holding *h, size_t begin, size_t end) {
         size_t to = end < first + SIZES[t] ? end : first + SIZES[t];
         if (from >= to) continue;
         CHECK(h->count < SLICES);
-        Slice *s = &h->slices[h->count++];
-        *s = LAYOUT[t];
-        s->begin = from - first;
-        s->count = to - from;
-        s->data = h->data + from;
+        h->slices[h->count++] = slice_range(&LAYOUT[t], from - first, to - from, h->data + from);
     }
 }
 
@@ -66,7 +45,7 @@ static void make_parts(Fixture *f) {
 static void fill(Fixture *f, int64_t step) {
     for (int p = 0; p < PARTS; p++) {
         for (size_t i = 0; i < ELEMENTS; i++)
-            f->held[p].data[i] = step < 0 ? -1 : value(step, p, i);
+            f->held[p].data[i] = step < 0 ? -1 : fixture_value(step, p, i);
     }
 }
 
@@ -84,7 +63,7 @@ static void deal(Fixture *f, const Mesh *mesh, int pieces) {
     make_parts(f);
 }
 
-static void open_fixture(Fixture *f, const Mesh *mesh) {
+void fixture_open(Fixture *f, const Mesh *mesh) {
     *f = (Fixture){.mesh = mesh};
     snprintf(f->dir, sizeof f->dir, "/tmp/sterna_case_XXXXXX");
     if (mesh->rank == 0) CHECK(mkdtemp(f->dir) != NULL);
@@ -93,12 +72,12 @@ static void open_fixture(Fixture *f, const Mesh *mesh) {
     deal(f, mesh, mesh->size);
 }
 
-static void close_fixture(Fixture *f) {
+void fixture_close(Fixture *f) {
     comm_barrier(f->mesh->world);
     if (f->mesh->rank == 0) CHECK(dir_remove(f->dir) == OK);
 }
 
-static Status save(Fixture *f, const Mesh *mesh, int64_t step, int keep) {
+Status fixture_save(Fixture *f, const Mesh *mesh, int64_t step, int keep) {
     fill(f, step);
     char config[] = "train:\n  steps: 7\n", state[] = {0, 1, (char)255};
     Manifest m = {.step = step,
@@ -113,8 +92,7 @@ static Status save(Fixture *f, const Mesh *mesh, int64_t step, int keep) {
     return checkpoint_save(mesh, f->ckpt, f->parts, PARTS, &m, keep);
 }
 
-static void expect_loads(Fixture *f, const Mesh *mesh, int64_t step, int saved_by) {
-    fill(f, -1);
+void fixture_load(Fixture *f, const Mesh *mesh, int64_t step, int saved_by) {
     Manifest m;
     Status st = checkpoint_load(mesh, f->ckpt, step, f->parts, PARTS, &m);
     if (st != OK) fprintf(stderr, "%s\n", err_message());
@@ -125,15 +103,25 @@ static void expect_loads(Fixture *f, const Mesh *mesh, int64_t step, int saved_b
     CHECK(m.corpus.low == 1 && m.corpus.high == ~0ULL && m.tokenizer.low == 3 &&
           m.tokenizer.high == 4);
     manifest_free(&m);
+}
+
+// Which of `data` a table's slices are to fill.
+void slices_mark(bool *wanted, const SliceTable *table, const real *data) {
+    for (int s = 0; s < table->count; s++) {
+        const Slice *slice = &table->slices[s];
+        for (size_t i = 0; i < slice_elements(slice); i++)
+            wanted[(size_t)(slice->data - data) + i] = true;
+    }
+}
+
+static void expect_loads(Fixture *f, const Mesh *mesh, int64_t step, int saved_by) {
+    fill(f, -1);
+    fixture_load(f, mesh, step, saved_by);
     for (int p = 0; p < PARTS; p++) {
         bool wanted[ELEMENTS] = {false};
-        for (int s = 0; s < f->held[p].count; s++) {
-            const Slice *slice = &f->held[p].slices[s];
-            for (size_t i = 0; i < slice->count; i++)
-                wanted[(size_t)(slice->data - f->held[p].data) + i] = true;
-        }
+        slices_mark(wanted, &f->parts[p].mine, f->held[p].data);
         for (size_t i = 0; i < ELEMENTS; i++) {
-            CHECK(f->held[p].data[i] == (wanted[i] ? value(step, p, i) : -1));
+            CHECK(f->held[p].data[i] == (wanted[i] ? fixture_value(step, p, i) : -1));
         }
     }
 }
@@ -144,7 +132,7 @@ static int64_t find(const Fixture *f, const Mesh *mesh) {
     return step;
 }
 
-static void step_file(char out[PATH_BYTES], const Fixture *f, int64_t step, const char *name) {
+void step_file(char out[PATH_BYTES], const Fixture *f, int64_t step, const char *name) {
     char relative[PATH_BYTES];
     snprintf(relative, sizeof relative, "step_%08lld%s%s", (long long)step,
              name[0] == '.' ? "" : "/", name);
@@ -152,15 +140,15 @@ static void step_file(char out[PATH_BYTES], const Fixture *f, int64_t step, cons
 }
 
 // A mesh of this rank alone: every mesh has sp = 1.
-static Mesh alone(const Mesh *mesh) {
+Mesh mesh_alone(const Mesh *mesh) {
     return (Mesh){.size = 1, .dp = 1, .sp = 1, .tp = 1, .node_size = 1, .world = mesh->sp_axis};
 }
 
 static void case_round_trip(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
+    fixture_open(&f, mesh);
     CHECK(find(&f, mesh) == -1);
-    CHECK(save(&f, mesh, 3, 0) == OK);
+    CHECK(fixture_save(&f, mesh, 3, 0) == OK);
     CHECK(find(&f, mesh) == 3);
     expect_loads(&f, mesh, 3, mesh->size);
 
@@ -168,7 +156,7 @@ static void case_round_trip(const Mesh *mesh) {
     for (int pieces = 1; pieces <= mesh->size + 4; pieces++) {
         deal(&f, mesh, pieces);
         expect_loads(&f, mesh, 3, mesh->size);
-        CHECK(save(&f, mesh, 3, 0) == OK);  // over its own earlier copy
+        CHECK(fixture_save(&f, mesh, 3, 0) == OK);  // over its own earlier copy
     }
     for (int p = 0; p < PARTS; p++) {
         f.held[p].count = 0;
@@ -176,33 +164,34 @@ static void case_round_trip(const Mesh *mesh) {
     }
     make_parts(&f);
     expect_loads(&f, mesh, 3, mesh->size);
-    CHECK(save(&f, mesh, 4, 0) == OK);  // all ranks hold all: the same values twice do no harm
+    // All ranks hold all: the same values twice do no harm.
+    CHECK(fixture_save(&f, mesh, 4, 0) == OK);
     expect_loads(&f, mesh, 4, mesh->size);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 static void case_other_rank_count(const Mesh *mesh) {
     Fixture f;
-    Mesh single = alone(mesh);
-    open_fixture(&f, mesh);
-    CHECK(save(&f, mesh, 1, 0) == OK);
+    Mesh single = mesh_alone(mesh);
+    fixture_open(&f, mesh);
+    CHECK(fixture_save(&f, mesh, 1, 0) == OK);
     if (mesh->rank == 0) {  // saved by all, loaded by one, which saves again
         deal(&f, &single, 1);
         CHECK(find(&f, &single) == 1);
         expect_loads(&f, &single, 1, mesh->size);
-        CHECK(save(&f, &single, 2, 0) == OK);
+        CHECK(fixture_save(&f, &single, 2, 0) == OK);
         CHECK(checkpoint_verify(f.ckpt) == E_IO);
     }
     comm_barrier(mesh->world);
     deal(&f, mesh, 2 * mesh->size + 1);  // saved by one, loaded by all
     CHECK(find(&f, mesh) == 2);
     expect_loads(&f, mesh, 2, 1);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 static void case_keeps_newest(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
+    fixture_open(&f, mesh);
     char path[PATH_BYTES];
     if (mesh->rank == 0) {  // what a killed save leaves, and what is not ours
         step_file(path, &f, 9, ".tmp");
@@ -211,7 +200,7 @@ static void case_keeps_newest(const Mesh *mesh) {
         CHECK(dir_make(path) == OK);
     }
     comm_barrier(mesh->world);
-    for (int64_t step = 1; step <= 4; step++) CHECK(save(&f, mesh, step, 2) == OK);
+    for (int64_t step = 1; step <= 4; step++) CHECK(fixture_save(&f, mesh, step, 2) == OK);
     for (int64_t step = 1; step <= 4; step++) {
         step_file(path, &f, step, "manifest.msgpack");
         CHECK(path_exists(path) == (step > 2));
@@ -229,10 +218,10 @@ static void case_keeps_newest(const Mesh *mesh) {
     if (mesh->rank == 0) CHECK(rename(whole, old) == 0);
     CHECK(find(&f, mesh) == 4);
     expect_loads(&f, mesh, 4, mesh->size);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
-static void flip(const char *path, long at) {
+void file_flip(const char *path, long at) {
     FILE *file = fopen(path, "r+b");
     CHECK(file != NULL);
     CHECK(fseek(file, at, at < 0 ? SEEK_END : SEEK_SET) == 0);
@@ -265,14 +254,14 @@ static int64_t find_with_warnings(const Fixture *f, const char *const *culprits,
 
 static void case_damage(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
-    for (int64_t step = 1; step <= 5; step++) CHECK(save(&f, mesh, step, 0) == OK);
+    fixture_open(&f, mesh);
+    for (int64_t step = 1; step <= 5; step++) CHECK(fixture_save(&f, mesh, step, 0) == OK);
     char path[PATH_BYTES];
     if (mesh->rank == 0) {
         step_file(path, &f, 5, "v.safetensors");
-        flip(path, -2);  // one bit of the last tensor
+        file_flip(path, -2);  // one bit of the last tensor
         step_file(path, &f, 4, "manifest.msgpack");
-        flip(path, 60);
+        file_flip(path, 60);
         step_file(path, &f, 3, "m.safetensors");
         CHECK(unlink(path) == 0);
         step_file(path, &f, 2, "model.safetensors");
@@ -292,14 +281,14 @@ static void case_damage(const Mesh *mesh) {
     CHECK(path_is_dir(path));
     expect_loads(&f, mesh, 1, mesh->size);
     CHECK(checkpoint_load(mesh, f.ckpt, 77, f.parts, PARTS, &m) == E_IO);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 // No bit of a checkpoint can change unnoticed.
 static void case_every_byte(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
-    CHECK(save(&f, mesh, 1, 0) == OK);
+    fixture_open(&f, mesh);
+    CHECK(fixture_save(&f, mesh, 1, 0) == OK);
     const char *names[] = {"manifest.msgpack", FILES[0], FILES[1], FILES[2]};
     char step_dir[PATH_BYTES], path[PATH_BYTES];
     step_file(step_dir, &f, 1, "");
@@ -308,14 +297,14 @@ static void case_every_byte(const Mesh *mesh) {
         uint64_t bytes;
         CHECK(file_size(path, &bytes) == OK && bytes > 100);
         for (long at = 0; at < (long)bytes; at++) {
-            flip(path, at);
+            file_flip(path, at);
             Status st = checkpoint_verify(step_dir);
             CHECK(st == E_FORMAT);
-            flip(path, at);
+            file_flip(path, at);
         }
     }
     if (mesh->rank == 0) CHECK(checkpoint_verify(step_dir) == OK);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 static void expect_refused(Fixture *f, const char *cause, const char *also) {
@@ -328,8 +317,8 @@ static void expect_refused(Fixture *f, const char *cause, const char *also) {
 // Only the last rank's model differs; all ranks must hear of it.
 static void case_shape_mismatch(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
-    CHECK(save(&f, mesh, 1, 0) == OK);
+    fixture_open(&f, mesh);
+    CHECK(fixture_save(&f, mesh, 1, 0) == OK);
     Slice other[TENSORS + 1];
     bool last = mesh->rank == mesh->size - 1;
 
@@ -346,11 +335,11 @@ static void case_shape_mismatch(const Mesh *mesh) {
     make_parts(&f);
     if (last) f.parts[2].file = "other.safetensors";
     expect_refused(&f, "holds no other.safetensors", "step_00000001");
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
-static void expect_save_fails(Fixture *f, Status want) {
-    Status st = save(f, f->mesh, 2, 1);
+void fixture_save_fails(Fixture *f, Status want) {
+    Status st = fixture_save(f, f->mesh, 2, 1);
     if (st != want) fprintf(stderr, "%s: %s\n", status_name(st), err_message());
     CHECK(st == want && err_hint()[0] != '\0');
     CHECK(strstr(err_message(), "step 2 is not saved") != NULL);
@@ -362,8 +351,8 @@ static void expect_save_fails(Fixture *f, Status want) {
 
 static void case_save_fails_everywhere(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
-    CHECK(save(&f, mesh, 1, 1) == OK);
+    fixture_open(&f, mesh);
+    CHECK(fixture_save(&f, mesh, 1, 1) == OK);
     bool last = mesh->rank == mesh->size - 1;
 
     // The last rank can write no byte more: its disk is full, say.
@@ -372,13 +361,13 @@ static void case_save_fails_everywhere(const Mesh *mesh) {
     tiny = (struct rlimit){16, kept.rlim_max};
     signal(SIGXFSZ, SIG_IGN);
     if (last) CHECK(setrlimit(RLIMIT_FSIZE, &tiny) == 0);
-    expect_save_fails(&f, E_IO);
+    fixture_save_fails(&f, E_IO);
     CHECK(strstr(err_message(), ".safetensors") != NULL);
     CHECK(setrlimit(RLIMIT_FSIZE, &kept) == 0);
 
     // A tensor that nobody holds in full.
     if (last) f.parts[2].mine.count--;
-    expect_save_fails(&f, E_BUG);
+    fixture_save_fails(&f, E_BUG);
     make_parts(&f);
 
     CHECK(find(&f, mesh) == 1);
@@ -389,15 +378,15 @@ static void case_save_fails_everywhere(const Mesh *mesh) {
     path_join(file, f.dir, "file");
     if (mesh->rank == 0) CHECK(file_write(file, "x", 1) == OK);
     path_join(f.ckpt, file, "ckpt");
-    expect_save_fails(&f, E_IO);
+    fixture_save_fails(&f, E_IO);
     CHECK(find(&f, mesh) == -1);
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 // A file system of 24 KiB, where the operating system lets us have one.
 static void case_full_disk(const Mesh *mesh) {
     Fixture f;
-    open_fixture(&f, mesh);
+    fixture_open(&f, mesh);
     int64_t mounted = 0;
     if (mesh->rank == 0) {
         CHECK(dir_make(f.ckpt) == OK);
@@ -406,15 +395,15 @@ static void case_full_disk(const Mesh *mesh) {
     }
     comm_max_i64(mesh->world, &mounted, 1);
     if (mounted) {
-        CHECK(save(&f, mesh, 1, 1) == OK);  // four files, a page each; two pages are left
-        expect_save_fails(&f, E_IO);
+        CHECK(fixture_save(&f, mesh, 1, 1) == OK);  // four files, a page each; two pages are left
+        fixture_save_fails(&f, E_IO);
         CHECK(strstr(err_message(), "No space") != NULL && strstr(err_hint(), "space") != NULL);
         CHECK(find(&f, mesh) == 1);
         expect_loads(&f, mesh, 1, mesh->size);
         comm_barrier(mesh->world);
         if (mesh->rank == 0) CHECK(umount2(f.ckpt, MNT_DETACH) == 0);
     }
-    close_fixture(&f);
+    fixture_close(&f);
 }
 
 const MpiCase CASES_CHECKPOINT[] = {

@@ -31,3 +31,6 @@ foreach(case round_trip other_rank_count keeps_newest damage shape_mismatch save
   sterna_mpi_test(checkpoint_${case} 1 2 3)
 endforeach()
 sterna_mpi_test(checkpoint_every_byte 1)
+sterna_mpi_test(checkpoint_blocks 1 2 3 4)
+sterna_mpi_test(checkpoint_block_holes 1 2 3)
+sterna_mpi_test(checkpoint_export_weights 1 2)
