@@ -49,6 +49,7 @@ static void plan_shards(Export *e, uint64_t max_bytes) {
 
 // Borrows the row's data.
 static StSource source_of(const Param *p, Dtype dtype) {
+    ASSERT(p->count == p->whole);
     StSource s = {.t = {.dtype = dtype, .ndim = p->ndim}, .data = p->data};
     _Static_assert(PARAM_NAME_BYTES <= sizeof s.t.name, "a row's name fits a tensor's");
     memcpy(s.t.name, p->name, sizeof p->name);

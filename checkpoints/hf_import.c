@@ -274,7 +274,10 @@ Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {
         ASSERT(p->data != NULL);
         Found f = find(&d, p->name);
         if (i == 0 && stored != NULL) *stored = f.tensor->dtype;
-        st = read_found(f, p->data, 0, p->count);
+        for (size_t r = 0; r < p->share.runs && st == OK; r++) {
+            st = read_found(f, p->data + r * p->share.run, p->share.begin + r * p->share.stride,
+                            p->share.run);
+        }
     }
     hf_close(&d);
     return st;

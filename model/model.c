@@ -20,10 +20,8 @@ void layer_param_name(char *dst, size_t capacity, const Model *m, int layer, con
 }
 
 static int add_matrix(Model *m, const char *name, int rows, int cols, int tp_axis) {
-    int row = params_add(&m->params, name, 2, (int[]){rows, cols}, INIT_NORMAL, m->cfg.init_std);
-    m->params.rows[row].tp_axis = tp_axis;
-    m->params.rows[row].tp_sections = 1;
-    return row;
+    return params_add_split(&m->params, name, 2, (int[]){rows, cols}, INIT_NORMAL, m->cfg.init_std,
+                            tp_axis, 1);
 }
 
 static int add_gain(Model *m, const char *name) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
+#include "base/split.h"
 #include "base/status.h"
 #include "tensor/optim.h"
 #include "tensor/params.h"
@@ -63,12 +64,6 @@ void comm_check_same(Comm *comm, uint64_t hash, const char *what);
 // Bytes this rank has sent to other ranks, and messages, since the start: payload times receivers, whatever the
 // algorithm of the library.
 void comm_counters(double *bytes, double *messages);
-
-// Splitting n things over `size` ranks: the first n % size get one more. Pure arithmetic.
-size_t split_begin(size_t n, int size, int rank);
-static inline size_t split_count(size_t n, int size, int rank) {
-    return split_begin(n, size, rank + 1) - split_begin(n, size, rank);
-}
 
 // --- reduce.c: data-parallel gradient reduction with ZeRO-1 ownership ---
 // Buckets are runs of the flat arrays in fixed order (last rows first). Each bucket is cut in dp-size pieces;

@@ -22,8 +22,10 @@ typedef struct Block {
 } Block;
 
 struct Tape {
-    Arena activations, gradients, scratch;
-    size_t activation_need, gradient_need, scratch_need;  // bytes, largest dry run
+    Arena activations, gradients, scratch, kept;
+    size_t activation_need, gradient_need, scratch_need, kept_need;  // bytes, largest dry run
+    real **kept_list;  // what first runs of segments kept, in order
+    int kept_count, kept_capacity, kept_cursor;  // cursor: of the segment that runs again
     Chunk *first, *chunk;
     Node *nodes;
     int count, capacity;
@@ -84,6 +86,8 @@ void tape_free(Tape *tp) {
     arena_close(&tp->activations);
     arena_close(&tp->gradients);
     arena_close(&tp->scratch);
+    arena_close(&tp->kept);
+    free(tp->kept_list);
     free(tp->nodes);
     free(tp->blocks);
     free(tp->touched);
@@ -101,6 +105,8 @@ static void rewind_all(Tape *tp) {
     arena_rewind(&tp->activations, 0);
     arena_rewind(&tp->gradients, 0);
     arena_rewind(&tp->scratch, 0);
+    arena_rewind(&tp->kept, 0);
+    tp->kept_count = 0;
 }
 
 static size_t larger(size_t a, size_t b) {
@@ -111,6 +117,7 @@ static void note_needs(Tape *tp) {
     tp->activation_need = larger(tp->activation_need, tp->activations.peak);
     tp->gradient_need = larger(tp->gradient_need, tp->gradients.peak);
     tp->scratch_need = larger(tp->scratch_need, tp->scratch.peak);
+    tp->kept_need = larger(tp->kept_need, tp->kept.peak);
 }
 
 void tape_dry(Tape *tp, bool record) {
@@ -119,6 +126,7 @@ void tape_dry(Tape *tp, bool record) {
     arena_close(&tp->activations);
     arena_close(&tp->gradients);
     arena_close(&tp->scratch);
+    arena_close(&tp->kept);
     tp->dry = true;
     tp->record = record;
 }
@@ -129,11 +137,12 @@ Status tape_reserve(Tape *tp) {
     tp->dry = false;
     TRY(arena_open(&tp->activations, tp->activation_need));
     TRY(arena_open(&tp->gradients, tp->gradient_need));
+    TRY(arena_open(&tp->kept, tp->kept_need));
     return arena_open(&tp->scratch, tp->scratch_need);
 }
 
 size_t tape_bytes(const Tape *tp) {
-    return tp->activation_need + tp->gradient_need + tp->scratch_need;
+    return tp->activation_need + tp->gradient_need + tp->scratch_need + tp->kept_need;
 }
 
 void tape_begin(Tape *tp, bool record) {
@@ -176,7 +185,9 @@ Tensor *tape_leaf(Tape *tp, real *data, int rows, int cols) {
 }
 
 Tensor *tape_param(Tape *tp, Param *p) {
-    Tensor *x = tensor_new(tp, p->data, p->dim[0], (int)(p->count / (size_t)p->dim[0]));
+    // A share may hold no row (a small vocabulary over many ranks): its width is that of all.
+    int width = p->tp_axis == 1 ? p->local[1] : (int)(p->whole / (size_t)p->dim[0]);
+    Tensor *x = tensor_new(tp, p->data, p->local[0], width);
     x->param = p;
     return x;
 }
@@ -193,6 +204,29 @@ Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols) {
 real *tape_saved(Tape *tp, size_t count) {
     return arena_reals(&tp->activations, count);
 }
+// Outside of segments a result lives as long as any activation; inside, where activations are
+// thrown away, in an arena of its own.
+real *tape_kept(Tape *tp, size_t count, bool *filled) {
+    *filled = tp->replay > 0 && !tp->dry;
+    if (tp->replay > 0) {
+        ASSERT(tp->kept_cursor < tp->kept_count);
+        return tp->kept_list[tp->kept_cursor++];
+    }
+    if (tp->segment == 0 || !tp->record) return tape_saved(tp, count);
+    tp->kept_list = (real **)grown(tp->kept_list, tp->kept_count, &tp->kept_capacity,
+                                   sizeof *tp->kept_list);
+    return tp->kept_list[tp->kept_count++] = arena_reals(&tp->kept, count);
+}
+
+Tensor *tape_kept_tensor(Tape *tp, int rows, int cols, bool *filled) {
+    return tensor_new(tp, tape_kept(tp, (size_t)rows * (size_t)cols, filled), rows, cols);
+}
+
+Tensor *tape_alias(Tape *tp, Tensor *x) {
+    ASSERT(x->base == NULL);
+    return tensor_new(tp, x->data, x->rows, x->cols);
+}
+
 real *tape_scratch(Tape *tp, size_t count) {
     return arena_reals(&tp->scratch, count);
 }
@@ -309,6 +343,7 @@ void tape_backward(Tape *tp, Tensor *root) {
 typedef struct Segment {
     SegmentFn fn;
     const void *args;
+    int kept;  // first of what its first run kept
 } Segment;
 
 // Second run of the segment on top of the remaining tape, then its own reverse walk.
@@ -317,6 +352,7 @@ static void segment_backward(Tape *tp, const Node *node) {
     int from = tp->count;
     size_t mark = arena_mark(&tp->activations);
     tp->replay++;
+    tp->kept_cursor = s->kept;
     Tensor *again = s->fn(tp, node->in[0], s->args);
     tp->replay--;
     ASSERT(again->base == NULL && tp->count > from);
@@ -329,6 +365,7 @@ static void segment_backward(Tape *tp, const Node *node) {
 
 Tensor *tape_checkpoint(Tape *tp, SegmentFn fn, Tensor *x, const void *args, size_t args_bytes) {
     size_t mark = arena_mark(&tp->activations);
+    Segment s = {.fn = fn, .kept = tp->kept_count};
     tp->segment++;
     Tensor *inner = fn(tp, x, args);
     tp->segment--;
@@ -340,7 +377,7 @@ Tensor *tape_checkpoint(Tape *tp, SegmentFn fn, Tensor *x, const void *args, siz
     if (!tp->dry) {
         memmove(out->data, inner->data, (size_t)out->rows * (size_t)out->cols * sizeof(real));
     }
-    Segment s = {.fn = fn, .args = tape_info(tp, args, args_bytes)};
+    s.args = tape_info(tp, args, args_bytes);
     return tape_push(tp, &(Node){.backward = segment_backward,
                                  .out = out,
                                  .in = {x},

@@ -13,20 +13,15 @@ static void lightning_params(Model *m, Layer *layer) {
     char name[PARAM_NAME_BYTES];
     int C = c->width;
     layer_param_name(name, sizeof name, m, layer->index, "qkvu_proj.weight");
-    layer->param[QKVU] =
-        params_add(&m->params, name, 2, (int[]){4 * C, C}, INIT_NORMAL, c->init_std);
-    m->params.rows[layer->param[QKVU]].tp_axis = 0;
-    m->params.rows[layer->param[QKVU]].tp_sections = 4;
+    layer->param[QKVU] = params_add_split(&m->params, name, 2, (int[]){4 * C, C}, INIT_NORMAL,
+                                          c->init_std, 0, 4);
     layer_param_name(name, sizeof name, m, layer->index, "out_proj.weight");
-    layer->param[OUT] = params_add(&m->params, name, 2, (int[]){C, C}, INIT_NORMAL, c->init_std);
-    m->params.rows[layer->param[OUT]].tp_axis = 1;
-    m->params.rows[layer->param[OUT]].tp_sections = 1;
+    layer->param[OUT] =
+        params_add_split(&m->params, name, 2, (int[]){C, C}, INIT_NORMAL, c->init_std, 1, 1);
     if (!layer->lrpe) return;
     layer_param_name(name, sizeof name, m, layer->index, "lrpe.theta");
-    layer->param[THETA] =
-        params_add(&m->params, name, 3, (int[]){c->heads, 1, c->head_size}, INIT_LRPE, 0);
-    m->params.rows[layer->param[THETA]].tp_axis = 0;
-    m->params.rows[layer->param[THETA]].tp_sections = 1;
+    layer->param[THETA] = params_add_split(
+        &m->params, name, 3, (int[]){c->heads, 1, c->head_size}, INIT_LRPE, 0, 0, 1);
 }
 
 // Width of q and k inside the attention kernel: LRPE doubles it.

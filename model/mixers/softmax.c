@@ -10,9 +10,8 @@ enum { Q, K, V, O };
 static void add_projection(Model *m, Layer *layer, int slot, const char *part, const int dim[2]) {
     char name[PARAM_NAME_BYTES];
     layer_param_name(name, sizeof name, m, layer->index, part);
-    layer->param[slot] = params_add(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std);
-    m->params.rows[layer->param[slot]].tp_axis = slot == O ? 1 : 0;
-    m->params.rows[layer->param[slot]].tp_sections = 1;
+    layer->param[slot] = params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std,
+                                          slot == O ? 1 : 0, 1);
 }
 
 static void softmax_params(Model *m, Layer *layer) {

@@ -141,3 +141,49 @@ Test(params, too_many_for_memory_are_an_error_and_no_crash) {
     cr_assert(err_message()[0] != '\0');
     params_free(&ps);
 }
+
+// Shares of all ranks hold every element of a split row once, with the values of the whole one.
+static void check_shares(int ndim, const int *dim, int axis, int sections, int tp) {
+    ParamSet whole = {0};
+    params_add(&whole, "first", 1, (int[]){3}, INIT_ONE, 0);
+    int pad = axis == 0 && sections == 1 ? 2 : -1;
+    whole.rows[params_add(&whole, "w", ndim, dim, INIT_NORMAL, 1)].zero_row = pad;
+    cr_assert_eq(params_reserve(&whole, false), OK);
+    params_init(&whole, 5);
+    size_t held = 0;
+    for (int r = 0; r < tp; r++) {
+        ParamSet ps = {.tp = tp, .tp_rank = r};
+        params_add(&ps, "first", 1, (int[]){3}, INIT_ONE, 0);
+        Param *p = &ps.rows[params_add_split(&ps, "w", ndim, dim, INIT_NORMAL, 1, axis, sections)];
+        p->zero_row = pad;
+        cr_assert_eq(params_reserve(&ps, false), OK);
+        params_init(&ps, 5);
+        held += p->count;
+        for (size_t begin = 0; begin <= p->count; begin += 5) {
+            for (size_t n = 0; begin + n <= p->count; n += 3) {
+                ParamRuns runs[3];
+                size_t at = begin;
+                int count = params_runs(p, begin, n, runs);
+                for (int k = 0; k < count; k++) {
+                    for (size_t i = 0; i < runs[k].runs * runs[k].run; i++) {
+                        size_t g = runs[k].begin + i / runs[k].run * runs[k].stride + i % runs[k].run;
+                        cr_assert(g < p->whole && p->data[at++] == whole.rows[1].data[g]);
+                    }
+                }
+                cr_assert_eq(at, begin + n);
+            }
+        }
+        params_free(&ps);
+    }
+    cr_assert_eq(held, whole.rows[1].count);
+    params_free(&whole);
+}
+
+Test(params, are_shared_out_by_tensor_parallelism) {
+    for (int tp = 2; tp <= 4; tp++) {
+        check_shares(2, (int[]){7, 5}, 0, 1, tp);    // rows, uneven
+        check_shares(2, (int[]){24, 5}, 0, 4, tp);   // rows of sections
+        check_shares(2, (int[]){5, 7}, 1, 1, tp);    // columns, uneven
+        check_shares(3, (int[]){3, 1, 4}, 0, 1, tp);
+    }
+}

@@ -2,7 +2,7 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
-#include "parallel/parallel.h"
+#include "base/split.h"
 
 Test(split, covers_everything_once_in_order) {
     const size_t counts[] = {0, 1, 3, 7, 8, 1000, ((size_t)1 << 40) + 5};
