@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "parallel/internal.h"
 
 enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };
@@ -30,8 +31,9 @@ Status agree(Status mine, Comm *comm) {
     struct {
         int status, rank;
     } worst = {(int)mine, comm->rank};
+    double since = clock_s();
     MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_2INT, MPI_MAXLOC, comm->handle);
-    comm__count((double)sizeof worst * (comm->size - 1), comm->size - 1);
+    comm__book(COMM_CONTROL, (double)sizeof worst * (comm->size - 1), since, since);
     if (worst.status == OK) return OK;
 
     int failed = mine != OK;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "parallel/internal.h"
 
 // All values are equal iff their maximum is the complement of the maximum of their complements.
@@ -31,8 +32,9 @@ static _Noreturn void panic_on_first(Comm *comm, uint64_t value, const char *wha
 }
 
 void comm_check_same(Comm *comm, uint64_t hash, const char *what) {
+    double since = clock_s();
     if (!same_everywhere(comm, hash)) panic_on_first(comm, hash, what);
-    comm__count(2.0 * sizeof hash * (comm->size - 1), comm->size - 1);
+    comm__book(COMM_CONTROL, 2.0 * sizeof hash * (comm->size - 1), since, since);
 }
 
 #ifdef __SANITIZE_ADDRESS__

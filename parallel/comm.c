@@ -4,23 +4,43 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "parallel/internal.h"
 
 enum { FOLD_VALUES = 256 };  // doubles of each rank that are summed at once
 static const size_t CHUNK_BYTES = (size_t)1 << 30;
 
-// What this process has sent. Exchanges are counted here because MPI itself does not tell; one
-// thread calls MPI.
-static double sent_bytes, sent_messages;
+// What this process has exchanged. One thread calls MPI.
+static CommStat stats[COMM_USE_COUNT];
 
-void comm__count(double bytes, double messages) {
-    sent_bytes += bytes;
-    sent_messages += messages;
+void comm__book(CommUse use, double bytes, double since, double exposed) {
+    double now = clock_s();
+    stats[use].calls++;
+    stats[use].bytes += bytes;
+    stats[use].wait_s += now - since;
+    stats[use].exposed_s += now - exposed;
 }
 
-void comm_counters(double *bytes, double *messages) {
-    *bytes = sent_bytes;
-    *messages = sent_messages;
+CommStat comm_stat(CommUse use) {
+    return stats[use];
+}
+
+CommStat comm_stat_all(void) {
+    CommStat sum = {0};
+    for (int u = 0; u < COMM_USE_COUNT; u++) {
+        sum.calls += stats[u].calls;
+        sum.bytes += stats[u].bytes;
+        sum.wait_s += stats[u].wait_s;
+        sum.exposed_s += stats[u].exposed_s;
+    }
+    return sum;
+}
+
+const char *comm_use_text(CommUse use) {
+#define COMM_TEXT(name, text) text,
+    static const char *const texts[] = {COMM_USES(COMM_TEXT)};
+#undef COMM_TEXT
+    return texts[use];
 }
 
 Comm *comm__open(MPI_Comm handle, bool background) {
@@ -33,7 +53,8 @@ Comm *comm__open(MPI_Comm handle, bool background) {
     MPI_Comm_size(handle, &c->size);
     c->chunk_bytes = CHUNK_BYTES;
     c->fold = malloc((size_t)c->size * FOLD_VALUES * sizeof *c->fold);
-    ASSERT(c->fold != NULL);
+    c->counts = malloc(4 * (size_t)c->size * sizeof *c->counts);
+    ASSERT(c->fold != NULL && c->counts != NULL);
     return c;
 }
 
@@ -42,6 +63,7 @@ void comm__close(Comm *c) {
     if (c->background != MPI_COMM_NULL) MPI_Comm_free(&c->background);
     MPI_Comm_free(&c->handle);
     free(c->fold);
+    free(c->counts);
     free(c);
 }
 
@@ -56,18 +78,21 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-// The same bytes to every other rank.
-static void count_to_others(const Comm *c, size_t bytes) {
-    if (bytes > 0) comm__count((double)bytes * (c->size - 1), c->size - 1);
+// A blocking exchange in which this rank sent the same bytes to every other rank.
+static void book_to_others(const Comm *c, CommUse use, size_t bytes, double since) {
+    comm__book(use, (double)bytes * (c->size - 1), since, since);
 }
 
 void comm_barrier(Comm *c) {
     comm__enter(c, "comm_barrier", 0);
+    double since = clock_s();
     MPI_Barrier(c->handle);
+    comm__book(COMM_CONTROL, 0, since, since);
 }
 
 void comm_sum_doubles(Comm *c, double *values, int count) {
     comm__enter(c, "comm_sum_doubles", (uint64_t)count);
+    double since = clock_s();
     for (int at = 0; at < count; at += FOLD_VALUES) {
         int n = count - at < FOLD_VALUES ? count - at : FOLD_VALUES;
         MPI_Allgather(values + at, n, MPI_DOUBLE, c->fold, n, MPI_DOUBLE, c->handle);
@@ -77,12 +102,13 @@ void comm_sum_doubles(Comm *c, double *values, int count) {
             values[at + i] = sum;
         }
     }
-    count_to_others(c, (size_t)count * sizeof *values);
+    book_to_others(c, COMM_SUM, (size_t)count * sizeof *values, since);
 }
 
 static void reduce_i64(Comm *c, int64_t *values, int count, MPI_Op op) {
+    double since = clock_s();
     MPI_Allreduce(MPI_IN_PLACE, values, count, MPI_INT64_T, op, c->handle);
-    count_to_others(c, (size_t)count * sizeof *values);
+    book_to_others(c, COMM_SUM, (size_t)count * sizeof *values, since);
 }
 
 void comm_max_i64(Comm *c, int64_t *values, int count) {
@@ -98,10 +124,11 @@ void comm_sum_i64(Comm *c, int64_t *values, int count) {
 void comm_bcast(Comm *c, void *data, size_t bytes, int root) {
     comm__enter(c, "comm_bcast", bytes * (uint64_t)c->size + (uint64_t)root);
     char *p = data;
+    double since = clock_s();
     for (size_t at = 0; at < bytes; at += c->chunk_bytes) {
         MPI_Bcast(p + at, (int)least(bytes - at, c->chunk_bytes), MPI_BYTE, root, c->handle);
     }
-    if (c->rank == root) count_to_others(c, bytes);
+    book_to_others(c, COMM_CONTROL, c->rank == root ? bytes : 0, since);
 }
 
 // offsets[size+1]: running sums of the sizes.
@@ -137,6 +164,7 @@ Status comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out,
     offsets_fill(offsets, sizes, c->size);
     TRY_GOTO(buffer_new(c, out, offsets[c->size]));
 
+    double since = clock_s();
     if (offsets[c->size] <= c->chunk_bytes) {
         int *places = counts + c->size;
         for (int r = 0; r < c->size; r++) {
@@ -144,7 +172,7 @@ Status comm_allgather_bytes(Comm *c, const void *mine, size_t bytes, char **out,
             places[r] = (int)offsets[r];
         }
         MPI_Allgatherv(mine, (int)bytes, MPI_BYTE, *out, counts, places, MPI_BYTE, c->handle);
-        count_to_others(c, bytes);
+        book_to_others(c, COMM_BYTES, bytes, since);
     } else {  // places do not fit MPI's int: one broadcast a rank, which cuts and counts
         if (bytes > 0) memcpy(*out + offsets[c->rank], mine, bytes);
         for (int r = 0; r < c->size; r++) comm_bcast(c, *out + offsets[r], (size_t)sizes[r], r);
@@ -160,6 +188,7 @@ done:
 static void exchange(Comm *c, const char *send, size_t send_bytes, int to, char *recv,
                      size_t recv_bytes, int from) {
     size_t longest = send_bytes > recv_bytes ? send_bytes : recv_bytes;
+    double since = clock_s();
     for (size_t at = 0; at < longest; at += c->chunk_bytes) {
         int n_send = at < send_bytes ? (int)least(send_bytes - at, c->chunk_bytes) : 0;
         int n_recv = at < recv_bytes ? (int)least(recv_bytes - at, c->chunk_bytes) : 0;
@@ -168,7 +197,7 @@ static void exchange(Comm *c, const char *send, size_t send_bytes, int to, char 
                      n_recv, MPI_BYTE, n_recv > 0 ? from : MPI_PROC_NULL, TAG_EXCHANGE, c->handle,
                      MPI_STATUS_IGNORE);
     }
-    if (send_bytes > 0) comm__count((double)send_bytes, 1);
+    comm__book(COMM_BYTES, (double)send_bytes, since, since);
 }
 
 Status comm_alltoall_bytes(Comm *c, const char *send, const size_t *offsets, char **out,
@@ -202,6 +231,7 @@ done:
 void comm_send(Comm *c, const void *data, size_t bytes, int to, int tag) {
     ASSERT(tag >= 0 && tag < TAG_EXCHANGE);
     const char *p = data;
+    double since = clock_s();
     size_t at = 0;
     do {  // at least one message: an empty one is still received
         size_t n = least(bytes - at, c->chunk_bytes);
@@ -209,7 +239,7 @@ void comm_send(Comm *c, const void *data, size_t bytes, int to, int tag) {
         at += n;
         p = n > 0 ? p + n : p;  // no arithmetic on NULL
     } while (at < bytes);
-    comm__count((double)bytes, 1);
+    comm__book(COMM_BYTES, (double)bytes, since, since);
 }
 
 void comm_recv(Comm *c, void *data, size_t bytes, int from, int tag) {

@@ -6,6 +6,12 @@
 
 #include "parallel/parallel.h"
 
+#ifdef STERNA_F64
+#define MPI_REAL_TYPE MPI_DOUBLE
+#else
+#define MPI_REAL_TYPE MPI_FLOAT
+#endif
+
 // Tags of point-to-point messages: callers of comm_send use those below TAG_EXCHANGE.
 enum { TAG_EXCHANGE = 32000 };
 
@@ -19,14 +25,22 @@ struct Comm {
     int rank, size;
     size_t chunk_bytes;  // no MPI call moves more between two ranks; tests shrink it
     double *fold;        // (size, FOLD_VALUES) what comm_sum_doubles gathers
+    // The one exchange of exchange.c that is under way.
+    MPI_Request pending[2];
+    int pending_count;
+    CommUse pending_use;
+    double pending_since;
+    double pending_bytes;
+    int *counts;         // (4, size) its counts and places
     uint64_t sequence;   // collectives so far, for the checks of debug builds
 };
 
 // Takes over `handle`. Collective when `background`: a second communicator is made.
 Comm *comm__open(MPI_Comm handle, bool background);
 void comm__close(Comm *comm);  // Collective
-// Adds to what comm_counters reports.
-void comm__count(double bytes, double messages);
+// Books an exchange that started at clock `since` and for which this rank did nothing else since clock `exposed`, up to
+// now. `bytes` it sent to others.
+void comm__book(CommUse use, double bytes, double since, double exposed);
 
 // In debug builds (those with the address sanitizer) every collective first checks that all ranks
 // make the same call: `same` is what must agree besides the name (a count, a root). A mismatch

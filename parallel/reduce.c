@@ -1,5 +1,6 @@
-// Data-parallel reduction of gradients, overlapped with the backward pass, and the gathering of
-// updated weights. Each rank owns 1/dp of every bucket and of the optimiser's state: ZeRO-1
+// Reduction of gradients, overlapped with the backward pass, and the gathering of
+// updated weights. The ranks that hold the same share of the parameters (dp x sp: their gradients
+// are partial sums) each own a piece of every bucket and of the optimiser's state: ZeRO-1
 // (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models",
 // arXiv:1910.02054).
 //
@@ -18,12 +19,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "parallel/buckets.h"
-
-#ifdef STERNA_F64
-#define MPI_REAL_TYPE MPI_DOUBLE
-#else
-#define MPI_REAL_TYPE MPI_FLOAT
-#endif
+#include "tensor/kernels/kernels.h"
 
 enum { FOLD_BLOCK = 1024 };  // elements folded at once: they stay in the first-level cache
 static const size_t BUCKET_LIMIT = (size_t)1 << 28;  // elements: counts and places fit MPI's int
@@ -35,27 +31,30 @@ struct Reducer {
     MPI_Request *requests;  // by bucket
     bool *ready;            // by row, in this step
     int *missing;           // by bucket: its rows that are not ready in this step
-    Range *ranges;
-    int range_count;
+    double *since;          // by bucket: clock at its start
+    Range *shard;           // the pieces this rank folds
+    int shard_count;
+    Range whole;            // what it updates without ZeRO-1
+    bool zero;
+    bool counts_replicated;  // in the norm: tp_rank 0
     Arena arena;
     real *window;         // received pieces
     int started, folded;  // buckets, in order: folded <= started
     bool active;          // between begin and finish
     bool compared;        // the layout is known to be the same on all ranks
-    double wait_s;
 };
 
-// The owned pieces, ascending: buckets run backwards. Neighbours are joined, so that dp = 1 owns
-// one range.
-static void ranges_fill(Reducer *r) {
+// The pieces, ascending: buckets run backwards. Neighbours are joined, so that a rank alone has one
+// range.
+static void shard_fill(Reducer *r) {
     for (int b = r->plan.count - 1; b >= 0; b--) {
         Range piece = bucket_piece(&r->plan, b, r->comm->rank);
         if (piece.count == 0) continue;
-        Range *last = r->range_count > 0 ? &r->ranges[r->range_count - 1] : NULL;
+        Range *last = r->shard_count > 0 ? &r->shard[r->shard_count - 1] : NULL;
         if (last != NULL && last->begin + last->count == piece.begin) {
             last->count += piece.count;
         } else {
-            r->ranges[r->range_count++] = piece;
+            r->shard[r->shard_count++] = piece;
         }
     }
 }
@@ -66,15 +65,20 @@ Status reducer__open(Reducer **out, const Mesh *mesh, ParamSet *ps, size_t bucke
     ASSERT(r != NULL);
     *out = r;
     r->ps = ps;
-    r->comm = mesh->dp_axis;
+    r->comm = mesh->replicas;
+    r->zero = mesh->zero || r->comm->size == 1;
+    r->counts_replicated = mesh->tp_rank == 0;
+    r->whole = (Range){0, ps->total};
     plan_open(&r->plan, ps, r->comm, bucket_bytes / sizeof(real), bucket_limit);
     size_t count = (size_t)r->plan.count;
     r->requests = malloc((count + 1) * sizeof *r->requests);
     r->missing = malloc((count + 1) * sizeof *r->missing);
-    r->ranges = malloc((count + 1) * sizeof *r->ranges);
+    r->since = malloc((count + 1) * sizeof *r->since);
+    r->shard = malloc((count + 1) * sizeof *r->shard);
     r->ready = calloc((size_t)ps->count + 1, sizeof *r->ready);
-    ASSERT(r->requests != NULL && r->missing != NULL && r->ranges != NULL && r->ready != NULL);
-    ranges_fill(r);
+    ASSERT(r->requests != NULL && r->missing != NULL && r->since != NULL && r->shard != NULL &&
+           r->ready != NULL);
+    shard_fill(r);
 
     Status st = arena_open(&r->arena, r->plan.window * sizeof(real));
     if (st != OK) {
@@ -90,9 +94,9 @@ Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_b
     return reducer__open(r, mesh, ps, bucket_bytes, BUCKET_LIMIT);
 }
 
-size_t reducer_bytes(const ParamSet *ps, int dp, size_t bucket_bytes) {
+size_t reducer_bytes(const ParamSet *ps, int replicas, size_t bucket_bytes) {
     BucketPlan plan;
-    plan_open(&plan, ps, &(Comm){.size = dp}, bucket_bytes / sizeof(real), BUCKET_LIMIT);
+    plan_open(&plan, ps, &(Comm){.size = replicas}, bucket_bytes / sizeof(real), BUCKET_LIMIT);
     size_t bytes = plan.window * sizeof(real);
     plan_close(&plan);
     return bytes;
@@ -105,14 +109,40 @@ void reducer_close(Reducer *r) {
     plan_close(&r->plan);
     free(r->requests);
     free(r->missing);
-    free(r->ranges);
+    free(r->since);
+    free(r->shard);
     free(r->ready);
     free(r);
 }
 
+const Range *reducer_shard(const Reducer *r, int *count) {
+    *count = r->shard_count;
+    return r->shard;
+}
+
 const Range *reducer_ranges(const Reducer *r, int *count) {
-    *count = r->range_count;
-    return r->ranges;
+    *count = r->zero ? r->shard_count : 1;
+    return r->zero ? r->shard : &r->whole;
+}
+
+// Padding between rows holds zeros, but a row's class decides whether it counts.
+static double range_sqnorm(const Reducer *r, Range range) {
+    double sum = 0;
+    size_t end = range.begin + range.count;
+    for (int i = 0; i < r->ps->count; i++) {
+        const Param *p = &r->ps->rows[i];
+        size_t from = p->offset > range.begin ? p->offset : range.begin;
+        size_t to = p->offset + p->count < end ? p->offset + p->count : end;
+        if (from >= to || (p->tp_axis < 0 && !r->counts_replicated)) continue;
+        sum += sum_squares(r->ps->grad + from, to - from);
+    }
+    return sum;
+}
+
+double reducer_sqnorm(const Reducer *r) {
+    double sum = 0;
+    for (int i = 0; i < r->shard_count; i++) sum += range_sqnorm(r, r->shard[i]);
+    return sum;
 }
 
 void reducer_begin(Reducer *r) {
@@ -136,8 +166,14 @@ static void bucket_start(Reducer *r, int b) {
     MPI_Ialltoallv(r->ps->grad + k->begin, send_counts, send_places, MPI_REAL_TYPE,
                    r->window + k->window, recv_counts, recv_places, MPI_REAL_TYPE,
                    r->comm->background, &r->requests[b]);
+    r->since[b] = clock_s();
+}
+
+// Bucket b has arrived; this rank has waited for it since clock `exposed`.
+static void bucket_book(const Reducer *r, int b, double exposed) {
     size_t own = bucket_piece(&r->plan, b, r->comm->rank).count;
-    comm__count((double)(k->count - own) * sizeof(real), size - 1);
+    size_t sent = r->plan.buckets[b].count - own;
+    comm__book(COMM_GRADIENTS, (double)sent * sizeof(real), r->since[b], exposed);
 }
 
 // own piece of the gradient = sum over ranks, in rank order; the own summand stands where the sum
@@ -194,6 +230,7 @@ void reducer_progress(Reducer *r) {
         int done = 0;
         MPI_Test(&r->requests[r->folded], &done, MPI_STATUS_IGNORE);
         if (!done) break;
+        bucket_book(r, r->folded, clock_s());
         bucket_fold(r, r->folded++);
     }
     start_possible(r, false);
@@ -205,28 +242,30 @@ void reducer_finish(Reducer *r) {
         start_possible(r, true);  // one is always under way: a bucket waits only for earlier ones
         double begin = clock_s();
         MPI_Wait(&r->requests[r->folded], MPI_STATUS_IGNORE);
-        r->wait_s += clock_s() - begin;
+        bucket_book(r, r->folded, begin);
         bucket_fold(r, r->folded++);
     }
     r->active = r->comm->background_busy = false;
 }
 
 // The mirror image: every piece goes from its owner to all, into the same place.
-void reducer_gather_weights(Reducer *r) {
+static void pieces_gather(Reducer *r, real *flat, CommUse use) {
     ASSERT(!r->active);
     int size = r->comm->size;
-    if (size == 1) return;
-    double begin = clock_s();
-    for (int b = 0; b < r->plan.count; b++) {
+    for (int b = 0; b < r->plan.count && size > 1; b++) {
         const Bucket *k = &r->plan.buckets[b];
-        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, r->ps->data + k->begin, k->piece_counts,
+        double since = clock_s();
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, flat + k->begin, k->piece_counts,
                        k->counts + size, MPI_REAL_TYPE, r->comm->handle);
         size_t own = bucket_piece(&r->plan, b, r->comm->rank).count;
-        comm__count((double)own * sizeof(real) * (size - 1), size - 1);
+        comm__book(use, (double)own * sizeof(real) * (size - 1), since, since);
     }
-    r->wait_s += clock_s() - begin;
 }
 
-double reducer_wait_s(const Reducer *r) {
-    return r->wait_s;
+void reducer_share(Reducer *r) {
+    if (!r->zero) pieces_gather(r, r->ps->grad, COMM_GRADIENTS);
+}
+
+void reducer_gather_weights(Reducer *r) {
+    if (r->zero) pieces_gather(r, r->ps->data, COMM_WEIGHTS);
 }

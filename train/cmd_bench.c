@@ -310,7 +310,7 @@ Status cmd_bench(int argc, char **argv) {
     TRY(parallel_begin(&argc, &argv));
     Run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
-    Status st = mesh_open(&run->mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1});
+    Status st = mesh_open(&run->mesh, &(ParallelConfig){.zero = true});
     if (st == OK) st = bench_step(run, &a);
     run_close(run);
     mesh_close(&run->mesh);

@@ -74,7 +74,7 @@ static Status data_run(const Arguments *a) {
     Mesh mesh = {0};
     Status st = OK;
     TRY_GOTO(parallel_agree(read_config(c, a)));
-    TRY_GOTO(mesh_open(&mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY_GOTO(mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
     st = corpus_prepare(report, &cfg->data, &mesh);
     if (st == OK && mesh.rank == 0) print_report(report, cfg->data.cache);
     mesh_close(&mesh);

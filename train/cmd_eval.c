@@ -115,7 +115,7 @@ Status cmd_eval(int argc, char **argv) {
     if (st == OK) st = check_words(&a, &T);
     TRY(parallel_agree(st));
     Eval e = {.count = 0};
-    TRY(mesh_open(&e.mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY(mesh_open(&e.mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
     if (st == OK) eval_print(&e);
     eval_close(&e);

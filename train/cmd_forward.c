@@ -232,7 +232,7 @@ Status cmd_forward(int argc, char **argv) {
     if (st == OK) st = check_words(&a);
     TRY(parallel_agree(st));
     Forward f = {.B = 0};
-    TRY(mesh_open(&f.mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY(mesh_open(&f.mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
     st = agree(forward_open(&f, a.words[0], &a), f.mesh.world);
     if (st == OK && grads_flag != NULL) params_zero_grad(&f.dir.model.params);
     if (st == OK) st = agree(forward_rows(&f), f.mesh.world);

@@ -139,7 +139,7 @@ static Status tokenizer_train(const Arguments *a) {
     Training t = {.names = NULL};
     Mesh mesh = {0};
     Status st = parallel_agree(read_training(&t, a));
-    if (st == OK) st = mesh_open(&mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1});
+    if (st == OK) st = mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1});
     if (st == OK) {
         st = train(&t, a, &mesh);
         mesh_close(&mesh);

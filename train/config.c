@@ -51,7 +51,7 @@ void run_config_sections(RunConfig *cfg, Section sections[RUN_SECTIONS]) {
         {SCHEDULE_FIELDS, COUNT(SCHEDULE_FIELDS), &cfg->schedule},
         {MODEL_FIELDS, MODEL_FIELD_COUNT, &cfg->model},
         {DATA_FIELDS, DATA_FIELD_COUNT, &cfg->data},
-        {MESH_FIELDS, MESH_FIELD_COUNT, &cfg->mesh},
+        {PARALLEL_FIELDS, PARALLEL_FIELD_COUNT, &cfg->parallel},
         {SAMPLE_FIELDS, SAMPLE_FIELD_COUNT, &cfg->sample},
     };
     memcpy(sections, all, sizeof all);

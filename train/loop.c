@@ -252,7 +252,7 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
 
 Status train_run(RunConfig *cfg, Config *origins) {
     Run run = {.cfg = *cfg, .lock = NO_LOCK};
-    TRY(mesh_open(&run.mesh, &cfg->mesh));
+    TRY(mesh_open(&run.mesh, &cfg->parallel));
     signals_catch();
     Status st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);

@@ -34,7 +34,7 @@ typedef struct RunConfig {
     ScheduleConfig schedule;
     ModelConfig model;
     DataConfig data;
-    MeshConfig mesh;
+    ParallelConfig parallel;
     SampleConfig sample;
 } RunConfig;
 

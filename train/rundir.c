@@ -18,7 +18,7 @@ static const char *const FREE_KEYS[] = {"train.run_dir",
                                         "train.sample_prompt",
                                         "train.minutes",
                                         "data.cache",
-                                        "mesh.",
+                                        "parallel.",
                                         "sample."};
 
 static bool is_free_key(const char *line) {

@@ -52,16 +52,6 @@ static Status local_gradients(Run *run, double red[RED_COUNT]) {
     return OK;
 }
 
-static double owned_sqnorm(const Run *run) {
-    double sum = 0;
-    int count;
-    const Range *ranges = reducer_ranges(run->reducer, &count);
-    for (int i = 0; i < count; i++) {
-        sum += sum_squares(run->model.params.grad + ranges[i].begin, ranges[i].count);
-    }
-    return sum;
-}
-
 static bool save_due(const Run *run) {
     double minutes = run->cfg.train.ckpt_minutes;
     return run->mesh.rank == 0 && minutes > 0 && clock_s() - run->last_save_s >= 60.0 * minutes;
@@ -102,7 +92,7 @@ Status train_step(Run *run, StepResult *out) {
     double clock = clock_s();
     reducer_finish(run->reducer);
     red[RED_FAILED] = mine != OK;
-    red[RED_SQNORM] = owned_sqnorm(run);
+    red[RED_SQNORM] = reducer_sqnorm(run->reducer);
     red[RED_STOP] = signals_pending() != 0;
     red[RED_SAVE] = save_due(run);
     comm_sum_doubles(run->mesh.world, red, RED_COUNT);

@@ -40,7 +40,7 @@ static void cases_print(void) {
 
 static Status case_run(const MpiCase *c) {
     Mesh mesh;
-    TRY(mesh_open(&mesh, &(MeshConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY(mesh_open(&mesh, &(ParallelConfig){.zero = true}));
     my_rank = mesh.rank;
     c->run(&mesh);
     comm_barrier(mesh.world);  // passed means: passed everywhere

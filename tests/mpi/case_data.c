@@ -129,7 +129,7 @@ static int compare_dirs(const char *a, const char *b) {
 static Mesh mesh_alone(const Mesh *mesh) {
     CHECK(comm_size(mesh->tp_axis) == 1);
     Mesh alone = {.size = 1, .dp = 1, .sp = 1, .tp = 1, .node_size = 1};
-    alone.world = alone.node = alone.dp_axis = mesh->tp_axis;
+    alone.world = alone.node = alone.team = alone.replicas = mesh->tp_axis;
     alone.sp_axis = alone.tp_axis = mesh->tp_axis;
     return alone;
 }

@@ -1,6 +1,7 @@
 // Cases of parallel/: agreement, exchanges of every size, and the reducer against a naive
 // reduction, bit for bit. Values are functions of (rank, index), so that every rank knows what
 // every other one holds.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +58,9 @@ static void agree_prefers_the_worst_then_the_lowest(const Mesh *mesh) {
 static void mesh_places_ranks(const Mesh *mesh) {
     CHECK(mesh->dp * mesh->sp * mesh->tp == mesh->size);
     CHECK(mesh->dp_rank == mesh->rank && mesh->sp_rank == 0 && mesh->tp_rank == 0);
+    CHECK(comm_size(mesh->team) == 1);
     CHECK(comm_rank(mesh->world) == mesh->rank && comm_size(mesh->world) == mesh->size);
-    CHECK(comm_rank(mesh->dp_axis) == mesh->dp_rank && comm_size(mesh->dp_axis) == mesh->dp);
+    CHECK(comm_rank(mesh->replicas) == mesh->rank && comm_size(mesh->replicas) == mesh->size);
     CHECK(comm_size(mesh->sp_axis) == 1 && comm_size(mesh->tp_axis) == 1);
     CHECK(mesh->node_rank == comm_rank(mesh->node) && mesh->node_size == comm_size(mesh->node));
     CHECK(mesh->node_size >= 1 && mesh->node_size <= mesh->size);
@@ -67,24 +69,23 @@ static void mesh_places_ranks(const Mesh *mesh) {
 
 static void mesh_refuses_what_does_not_fit(const Mesh *mesh) {
     Mesh m;
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = mesh->size + 1, .sp = 1, .tp = 1}) == E_LAUNCH);
-    char equation[128];
-    snprintf(equation, sizeof equation, "mesh.dp %d x mesh.sp 1 x mesh.tp 1 = %d ranks, but %d w",
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = mesh->size + 1, .sp = 1, .tp = 1}) == E_LAUNCH);
+    char equation[160];
+    snprintf(equation, sizeof equation, "parallel.dp %d x parallel.sp 1 x parallel.tp 1 = %d ranks, but %d w",
              mesh->size + 1, mesh->size + 1, mesh->size);
     CHECK(strstr(err_message(), equation) != NULL);
     CHECK(m.world == NULL);
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = 1 << 30, .sp = 1, .tp = 1}) == E_LAUNCH);
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = 1, .sp = mesh->size + 1, .tp = 1}) == E_USAGE);
-    CHECK(strstr(err_message(), "mesh.sp") != NULL);
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = 0, .sp = 1, .tp = 2}) == E_USAGE);
-    CHECK(strstr(err_message(), "mesh.tp") != NULL);
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = 0, .sp = 0, .tp = 1}) == E_USAGE);
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = -1, .sp = 1, .tp = 1}) == E_USAGE);
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = 1 << 30, .sp = 1, .tp = 1}) == E_LAUNCH);
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = 1, .sp = mesh->size + 1, .tp = 1}) == E_LAUNCH);
+    CHECK(strstr(err_message(), "parallel.sp") != NULL);
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = 0, .sp = 1, .tp = mesh->size + 1}) == E_LAUNCH);
+    CHECK(strstr(err_message(), "parallel.tp") != NULL);
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = -1, .sp = 1, .tp = 1}) == E_LAUNCH);
     mesh_close(&m);  // a mesh that never opened
 
     // One rank with another configuration fails on all.
     int dp = mesh->rank == mesh->size - 1 ? mesh->size + 1 : mesh->size;
-    CHECK(mesh_open(&m, &(MeshConfig){.dp = dp, .sp = 1, .tp = 1}) == E_LAUNCH);
+    CHECK(mesh_open(&m, &(ParallelConfig){.dp = dp, .sp = 1, .tp = 1}) == E_LAUNCH);
 }
 
 // --- sums and checks ---
@@ -214,13 +215,15 @@ static void bytes_arrive_whatever_the_sizes(const Mesh *mesh) {
 }
 
 static void counters_grow_by_what_is_sent(const Mesh *mesh) {
-    double bytes[2], messages[2];
     char data[100] = {0};
-    comm_counters(&bytes[0], &messages[0]);
+    CommStat before = comm_stat(COMM_CONTROL), all = comm_stat_all();
     comm_bcast(mesh->world, data, sizeof data, 0);
-    comm_counters(&bytes[1], &messages[1]);
+    CommStat after = comm_stat(COMM_CONTROL);
     int others = mesh->rank == 0 ? mesh->size - 1 : 0;
-    CHECK(bytes[1] - bytes[0] == 100.0 * others && messages[1] - messages[0] == others);
+    CHECK(after.bytes - before.bytes == 100.0 * others && after.calls - before.calls == 1);
+    CHECK(after.wait_s >= before.wait_s && after.exposed_s - before.exposed_s >= 0);
+    CHECK(comm_stat_all().bytes - all.bytes == 100.0 * others);
+    for (int u = 0; u < COMM_USE_COUNT; u++) CHECK(comm_use_text((CommUse)u)[0] != '\0');
 }
 
 // --- reducer ---
@@ -270,12 +273,17 @@ static void rows_skip(ParamSet *ps, int rank, int step) {
     for (int row = 0; row < ps->count; row++) row_differentiate(ps, row, rank, step);
 }
 
+static bool in_a_row(const ParamSet *ps, size_t i) {
+    int row = 0;
+    while (row + 1 < ps->count && ps->rows[row + 1].offset <= i) row++;
+    return i < ps->rows[row].offset + ps->rows[row].count;
+}
+
 // The owned ranges hold the naive sum in rank order; what a step costs in volume is that of a
 // reduce-scatter.
 static void step_check(const Mesh *mesh, Reducer *r, ParamSet *ps, int step) {
-    double bytes[2], messages[2];
     params_zero_grad(ps);
-    comm_counters(&bytes[0], &messages[0]);
+    CommStat before = comm_stat(COMM_GRADIENTS);
     reducer_ready(r, &ps->rows[0]);  // before begin: an earlier micro-batch, ignored
     reducer_begin(r);
     if (step % 2 == 1 && mesh->rank == mesh->size - 1) {
@@ -284,28 +292,29 @@ static void step_check(const Mesh *mesh, Reducer *r, ParamSet *ps, int step) {
         rows_report(r, ps, mesh->rank, step);
     }
     reducer_finish(r);
-    comm_counters(&bytes[1], &messages[1]);
+    CommStat after = comm_stat(COMM_GRADIENTS);
 
     int count = 0;
     size_t owned = 0;
-    const Range *ranges = reducer_ranges(r, &count);
+    double norm = 0;
+    const Range *ranges = reducer_shard(r, &count);
     for (int k = 0; k < count; k++) {
         owned += ranges[k].count;
         for (size_t i = ranges[k].begin; i < ranges[k].begin + ranges[k].count; i++) {
             real sum = gradient(0, step, i);
             for (int from = 1; from < mesh->size; from++) sum += gradient(from, step, i);
             CHECK(memcmp(&sum, &ps->grad[i], sizeof sum) == 0);
+            if (in_a_row(ps, i)) norm += (double)sum * (double)sum;
         }
     }
-    double layout_check = step == 0 ? 64.0 * (mesh->size - 1) : 0;
-    double volume = (double)(ps->total - owned) * sizeof(real);
-    CHECK(bytes[1] - bytes[0] >= volume && bytes[1] - bytes[0] <= volume + layout_check);
+    CHECK(after.bytes - before.bytes == (double)(ps->total - owned) * sizeof(real));
+    CHECK(fabs(reducer_sqnorm(r) - norm) <= 1e-6 * norm);
 }
 
 // Ascending, disjoint, and together with those of the others everything once.
 static void ranges_check(const Mesh *mesh, const Reducer *r, size_t total) {
     int count = 0;
-    const Range *ranges = reducer_ranges(r, &count);
+    const Range *ranges = reducer_shard(r, &count);
     int64_t *owners = calloc(total + 1, sizeof *owners);
     for (int k = 0; k < count; k++) {
         CHECK(ranges[k].count > 0 && ranges[k].begin + ranges[k].count <= total);
@@ -321,6 +330,7 @@ static void ranges_check(const Mesh *mesh, const Reducer *r, size_t total) {
 static void gather_check(const Mesh *mesh, Reducer *r, ParamSet *ps, int step) {
     int count = 0;
     const Range *ranges = reducer_ranges(r, &count);
+    reducer_share(r);
     memset(ps->data, 0, ps->total * sizeof *ps->data);
     for (int k = 0; k < count; k++) {
         for (size_t i = ranges[k].begin; i < ranges[k].begin + ranges[k].count; i++) {
@@ -343,7 +353,6 @@ static void reducer_check(const Mesh *mesh, const Shapes *shapes, size_t bucket_
         step_check(mesh, r, &ps, step);
         gather_check(mesh, r, &ps, step);
     }
-    CHECK(reducer_wait_s(r) >= 0 && (mesh->size == 1 || reducer_wait_s(r) > 0));
     reducer_close(r);
     params_free(&ps);
 }
@@ -402,7 +411,7 @@ static void reducer_runs_beside_other_collectives(const Mesh *mesh) {
     for (int k = 0; k < ps.count; k++) {
         double one = 1;
         if (mesh->rank % 2 == 0) reducer_ready(r, &ps.rows[ps.count - 1 - k]);
-        comm_sum_doubles(mesh->dp_axis, &one, 1);
+        comm_sum_doubles(mesh->replicas, &one, 1);
         CHECK(one == mesh->size);
         if (mesh->rank % 2 == 1) reducer_ready(r, &ps.rows[ps.count - 1 - k]);
     }
