@@ -94,7 +94,9 @@ typedef struct LoaderState {  // the same on all ranks; goes into checkpoints
 typedef struct Loader Loader;
 // Sample = T+1 consecutive tokens of one source ("concat" packing), sources so that each count stays within 1 of its
 // share, place by a keyed permutation. mix: NULL or "" = by tokens. The corpus must outlive the loader. Not collective.
-Status loader_open(Loader **l, const Corpus *c, const char *mix, int T, uint64_t seed) CHECKED;
+// The ranks of a sequence-parallel group (sp > 1) are served their chunk of every row, by split_bounds(T, sp).
+Status loader_open(Loader **l, const Corpus *c, const char *mix, int T, uint64_t seed, int sp,
+                   int sp_rank) CHECKED;
 void loader_close(Loader *l);
 void loader_state(const Loader *l, LoaderState *st);
 Status loader_restore(Loader *l, const LoaderState *st) CHECKED;

@@ -128,6 +128,53 @@ Status model_config_resolve(ModelConfig *m, const Config *origins) {
     return check_sizes(m);
 }
 
+static bool has_mixer(const ModelConfig *m, const char *letters) {
+    for (int l = 0; l < m->layers; l++) {
+        if (strchr(letters, m->layer[l]) != NULL) return true;
+    }
+    return false;
+}
+
+static bool tp_fits(const ModelConfig *m, int tp) {
+    bool kv = !has_mixer(m, "NW") || m->kv_heads % tp == 0;
+    return m->heads % tp == 0 && m->ffn % tp == 0 && kv;
+}
+
+static bool ulysses_fits(const ModelConfig *m, int tp, int sp) {
+    return m->heads / tp % sp == 0 && m->kv_heads / tp % sp == 0;
+}
+
+// "1, 2, 4": the values up to `heads` that fit.
+static void list_legal(char *dst, size_t capacity, const ModelConfig *m, int tp) {
+    size_t n = 0;
+    for (int x = 1; x <= m->heads && n + 16 < capacity; x++) {
+        bool fits = tp == 0 ? tp_fits(m, x) : ulysses_fits(m, tp, x);
+        if (fits) n += (size_t)snprintf(dst + n, capacity - n, n > 0 ? ", %d" : "%d", x);
+    }
+}
+
+Status model_check_mesh(const ModelConfig *m, const Mesh *mesh) {
+    char legal[256] = "", hint[320];
+    if (!tp_fits(m, mesh->tp)) {
+        list_legal(legal, sizeof legal, m, 0);
+        snprintf(hint, sizeof hint, "parallel.tp may be %s", legal);
+        FAIL(E_USAGE, hint,
+             "parallel.tp=%d must divide model.heads=%d, model.kv_heads=%d and model.ffn=%d",
+             mesh->tp, m->heads, m->kv_heads, m->ffn);
+    }
+    bool ulysses = mesh->sp > 1 && mesh->sp_softmax == SP_ULYSSES && has_mixer(m, "N");
+    if (ulysses && !ulysses_fits(m, mesh->tp, mesh->sp)) {
+        list_legal(legal, sizeof legal, m, mesh->tp);
+        snprintf(hint, sizeof hint, "parallel.sp may be %s, or use parallel.sp_softmax=lasp2h",
+                 legal);
+        FAIL(E_USAGE, hint,
+             "parallel.sp_softmax=ulysses: parallel.sp=%d must divide the %d heads and %d key/value "
+             "heads of each of %d parallel.tp ranks",
+             mesh->sp, m->heads / mesh->tp, m->kv_heads / mesh->tp, mesh->tp);
+    }
+    return OK;
+}
+
 const char *model_dim_summary(const ModelConfig *m) {
     static char line[256];
     snprintf(line, sizeof line, "%s C=%d L=%d H=%d F=%d V=%d pattern %.*s%s%s",

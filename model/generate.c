@@ -109,7 +109,7 @@ static Tensor *last_logits(Generation *g, Tensor *hidden, int n) {
     size_t at = (size_t)(n - 1) * (size_t)hidden->cols;
     real *last = hidden->data == NULL ? NULL : hidden->data + at;
     Tensor *x = tape_leaf(g->tp, last, 1, hidden->cols);
-    return op_linear(g->tp, x, tape_param(g->tp, &g->m->params.rows[g->m->head]));
+    return model_project(g->tp, g->m, x);
 }
 
 static Status generation_reserve(Generation *g) {
@@ -233,13 +233,18 @@ static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
     return OK;
 }
 
+// Ranks that share the parameters generate the same tokens together.
+static Status ranks_agree(const Model *m, Status mine) {
+    return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
+}
+
 Status generate(Model *m, const Prompt *prompts, int rows, int eos, const SampleConfig *cfg,
                 TokenFn token, void *user) {
     TRY(prompts_check(m, prompts, rows));
     if (rows < 1 || cfg->max_new < 1) return OK;
     Generation g;
-    Status st = generation_open(&g, m, rows);
-    if (st == OK) st = prefill_all(&g, prompts);
+    Status st = ranks_agree(m, generation_open(&g, m, rows));
+    if (st == OK) st = ranks_agree(m, prefill_all(&g, prompts));
     for (int64_t step = 0; st == OK && step < cfg->max_new; step++) {
         if (step > 0) decode_step(&g);
         st = logits_check(&g);

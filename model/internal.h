@@ -3,6 +3,7 @@
 
 #include "model/mixers/mixers.h"
 #include "model/model.h"
+#include "parallel/ops.h"
 
 typedef struct Preset {
     const char *name, *family;
@@ -20,6 +21,10 @@ struct DecodeState {
     void **layer;   // (L) mixer states
 };
 
+// Of this rank's share: heads, key/value heads, columns of all its heads.
+int heads_here(const Model *m);
+int kv_heads_here(const Model *m);
+int width_here(const Model *m);
 // Decay rates of one layer, (H): slopes of the heads times the layer's factor.
 void lightning_decay(double *decay, int heads, int layer, int layers);
 // "model.layers.3.token_mixer.q_proj.weight"

@@ -78,9 +78,14 @@ static Status check_ids(const ModelConfig *cfg) {
     return OK;
 }
 
-Status model_open(Model *m, const ModelConfig *cfg) {
-    *m = (Model){.cfg = *cfg};
+Status model_open(Model *m, const ModelConfig *cfg, const Mesh *mesh) {
+    *m = (Model){.cfg = *cfg, .mesh = mesh};
     TRY(check_ids(cfg));
+    if (mesh != NULL) {
+        TRY(model_check_mesh(cfg, mesh));
+        m->params.tp = mesh->tp;
+        m->params.tp_rank = mesh->tp_rank;
+    }
     m->layers = calloc((size_t)cfg->layers, sizeof *m->layers);
     if (m->layers == NULL) FAIL(E_NOMEM, "", "out of memory");
     m->embed = add_matrix(m, "model.embed_tokens.weight", cfg->vocab, cfg->width, 0);
@@ -114,6 +119,19 @@ void lightning_decay(double *decay, int heads, int layer, int layers) {
     for (int h = 0; h < heads; h++) decay[h] = slope(heads, h) * (1.0 - depth + 1e-5);
 }
 
+static int tp_of(const Model *m) {
+    return m->mesh == NULL ? 1 : m->mesh->tp;
+}
+int heads_here(const Model *m) {
+    return m->cfg.heads / tp_of(m);
+}
+int kv_heads_here(const Model *m) {
+    return m->cfg.kv_heads / tp_of(m);
+}
+int width_here(const Model *m) {
+    return m->cfg.width / tp_of(m);
+}
+
 // ---- forward -----------------------------------------------------------------------------------
 
 typedef struct BlockArgs {
@@ -129,11 +147,14 @@ static Tensor *norm(Tape *tp, Model *m, Tensor *x, int gain) {
     return op_rmsnorm(tp, x, tape_param(tp, &m->params.rows[gain]), eps);
 }
 
+// Up maps are split by rows, the down map by columns: each rank sums up its part of the ffn.
 static Tensor *channel_mixer(Tape *tp, Model *m, const Layer *layer, Tensor *x) {
+    x = op_tp_enter(tp, m->mesh, x);
     Tensor *a = op_linear(tp, x, tape_param(tp, &m->params.rows[layer->mlp[0]]));
     Tensor *b = op_linear(tp, x, tape_param(tp, &m->params.rows[layer->mlp[1]]));
     Tensor *h = m->cfg.kind == FAMILY_TNL ? op_mul(tp, a, b) : op_swiglu(tp, a, b);
-    return op_linear(tp, h, tape_param(tp, &m->params.rows[layer->mlp[2]]));
+    Tensor *down = tape_param(tp, &m->params.rows[layer->mlp[2]]);
+    return op_tp_sum(tp, m->mesh, op_linear(tp, h, down));
 }
 
 static Tensor *block_forward(Tape *tp, Tensor *x, const void *args) {
@@ -142,7 +163,8 @@ static Tensor *block_forward(Tape *tp, Tensor *x, const void *args) {
     MixerRun run = {tp, b->m, b->layer, b->seq, b->state};
 
     tape_site(tp, "residual_in", l, x);
-    Tensor *mixed = b->layer->mixer->forward(&run, norm(tp, b->m, x, b->layer->norm[0]));
+    Tensor *n = op_tp_enter(tp, b->m->mesh, norm(tp, b->m, x, b->layer->norm[0]));
+    Tensor *mixed = b->layer->mixer->forward(&run, n);
     tape_site(tp, "mixer_out", l, mixed);
     x = op_add(tp, x, mixed);
     Tensor *mlp = channel_mixer(tp, b->m, b->layer, norm(tp, b->m, x, b->layer->norm[1]));
@@ -156,7 +178,9 @@ Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
     const ModelConfig *c = &m->cfg;
     bool scaled = c->kind == FAMILY_TNL && c->scale_embedding;
     Tensor *table = tape_param(tp, &m->params.rows[m->embed]);
-    Tensor *x = op_embed(tp, table, b, scaled ? (real)sqrt(c->width) : 1, c->pad_id, 0);
+    Tensor *x = op_embed(tp, table, b, scaled ? (real)sqrt(c->width) : 1, c->pad_id,
+                         table->param->tp_begin);
+    x = op_tp_sum(tp, m->mesh, x);
     for (int l = 0; l < c->layers; l++) {
         BlockArgs args = {m, &m->layers[l], &b->seq, state == NULL ? NULL : state->layer[l]};
         bool keep = tape_records(tp) && !c->recompute;
@@ -169,13 +193,19 @@ Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
 }
 
 Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses) {
-    Tensor *x = model_hidden(tp, m, b, NULL);
-    return op_loss_head(tp, x, tape_param(tp, &m->params.rows[m->head]), b, losses, NULL);
+    Tensor *x = op_tp_enter(tp, m->mesh, model_hidden(tp, m, b, NULL));
+    return op_loss_head(tp, x, tape_param(tp, &m->params.rows[m->head]), b, losses,
+                        tp_loss_fold(tp, m->mesh, m->cfg.vocab));
+}
+
+Tensor *model_project(Tape *tp, Model *m, Tensor *x) {
+    Tensor *logits = op_linear(tp, x, tape_param(tp, &m->params.rows[m->head]));
+    return op_tp_gather_cols(tp, m->mesh, logits, m->cfg.vocab);
 }
 
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
     Tensor *x = model_hidden(tp, m, b, state);
-    Tensor *logits = op_linear(tp, x, tape_param(tp, &m->params.rows[m->head]));
+    Tensor *logits = model_project(tp, m, x);
     tape_site(tp, "logits", -1, logits);
     return logits;
 }
@@ -237,5 +267,5 @@ size_t model_parameters(const Model *m) {
 
 double model_flops_per_token(const Model *m) {
     const Param *embed = &m->params.rows[m->embed], *head = &m->params.rows[m->head];
-    return 6.0 * (double)(model_parameters(m) - embed->count + (m->cfg.tied ? head->count : 0));
+    return 6.0 * (double)(model_parameters(m) - embed->whole + (m->cfg.tied ? head->whole : 0));
 }

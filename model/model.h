@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/config.h"
+#include "parallel/parallel.h"
 #include "tensor/batch.h"
 #include "tensor/ops.h"
 
@@ -55,13 +56,15 @@ typedef struct Layer {
 
 typedef struct Model {
     ModelConfig cfg;
+    const Mesh *mesh;  // whose tp axis shares the parameters and whose sp axis the rows; NULL: this rank alone
     ParamSet params;
     Layer *layers;
     int embed, head, final_norm;  // rows; head == embed when tied; final_norm -1 for TNL
 } Model;
 
-// Lays out the parameters; data is placed by params_reserve. Not collective.
-Status model_open(Model *m, const ModelConfig *cfg) CHECKED;
+// Lays out this rank's share of the parameters; data is placed by params_reserve. E_USAGE when the mesh does not
+// divide the sizes. Not collective; with a mesh, passes that train or evaluate are (team).
+Status model_open(Model *m, const ModelConfig *cfg, const Mesh *mesh) CHECKED;
 void model_close(Model *m);
 
 // State of a generation of B rows: one record a layer, behind the mixer. Lightning: (B,H,A,E), constant in length.
@@ -80,6 +83,8 @@ Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);
 Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses);
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state);  // (N,V)
 
+Tensor *model_project(Tape *tp, Model *m, Tensor *hidden);  // hidden states -> logits of the whole vocabulary
+
 // Costs, for plan and bench. Model FLOPs a token (forward + backward) = 6 * (non-embedding parameters + head).
 size_t model_parameters(const Model *m);
 double model_flops_per_token(const Model *m);
@@ -89,4 +94,6 @@ Status model_config_read_hf(ModelConfig *m, const char *path) CHECKED;  // E_FOR
 char *model_config_write_hf(const ModelConfig *m, const char *dtype);   // JSON text, malloc'ed; dtype "float32"
 // Presets
 void model_presets_list(void (*visit)(const char *name, const char *text, void *user), void *user);
+// tp must divide heads, kv_heads (N, W) and ffn; sp, with ulysses, the heads of a share. E_USAGE with the legal values.
+Status model_check_mesh(const ModelConfig *m, const Mesh *mesh) CHECKED;
 const char *model_dim_summary(const ModelConfig *m);  // one line for logs, static buffer

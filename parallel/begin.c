@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "parallel/parallel.h"
+#include "parallel/internal.h"
 
 bool parallel_is_on(void) {
     int begun = 0, ended = 0;
@@ -58,12 +58,14 @@ Status parallel_begin(int *argc, char ***argv) {
              "MPI offers thread level %d, but %d (funneled) is needed", provided,
              MPI_THREAD_FUNNELED);
     }
+    check__begin();
     return check_not_alone();
 }
 
 void parallel_end(void) {
     if (!parallel_is_on()) return;
     fflush(stdout);
+    check__end();
     MPI_Finalize();
     panic_hook = _Exit;
 }

@@ -1,6 +1,7 @@
 // Are all ranks doing the same thing? One reduction answers, all ranks learn it, and one explains.
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -38,22 +39,103 @@ void comm_check_same(Comm *comm, uint64_t hash, const char *what) {
 }
 
 #ifdef __SANITIZE_ADDRESS__
-// FNV-1a: a mark of what is being called, not a checksum.
-static uint64_t mark(uint64_t h, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++) h = (h ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
-    return h;
+
+enum { CALL_BYTES = 64 };
+
+// What a rank says when it enters a collective.
+typedef struct Entry {
+    char call[CALL_BYTES], axis[16];
+    uint64_t same, number;  // `same` and the running number within the communicator must agree
+    int inside;             // 1 while it waits for the others
+} Entry;
+
+// Where the ranks of a node write their last call: memory of all, so that a rank that is stuck
+// elsewhere can be asked.
+static Entry *board, *board_mine;
+static int board_size;
+static MPI_Comm board_comm = MPI_COMM_NULL;
+static MPI_Win board_window;
+static double patience_s = 120;
+
+void check__set_patience(double seconds) {
+    patience_s = seconds;
+}
+
+void check__begin(void) {
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &board_comm);
+    int rank, unit;
+    MPI_Aint bytes;
+    MPI_Comm_rank(board_comm, &rank);
+    MPI_Comm_size(board_comm, &board_size);
+    MPI_Win_allocate_shared(sizeof *board, sizeof *board, MPI_INFO_NULL, board_comm, &board_mine,
+                            &board_window);
+    memset(board_mine, 0, sizeof *board_mine);
+    MPI_Win_shared_query(board_window, 0, &bytes, &unit, &board);
+    MPI_Barrier(board_comm);
+}
+
+void check__end(void) {
+    MPI_Win_free(&board_window);
+    MPI_Comm_free(&board_comm);
+    board = board_mine = NULL;
+}
+
+static void entry_print(char *dst, size_t capacity, int rank, const Entry *e) {
+    snprintf(dst, capacity, "\n  rank %d %s %s(%" PRIu64 "), number %" PRIu64 " of axis %s", rank,
+             e->inside ? "waits in" : "was last in", e->call[0] == '\0' ? "nothing" : e->call,
+             e->same, e->number, e->axis);
+}
+
+// The text of every rank's entry behind `text`. Ranks are those of the node, or of a communicator.
+static _Noreturn void panic_with(const char *what, const Entry *entries, int count) {
+    char text[4096];
+    size_t n = (size_t)snprintf(text, sizeof text, "%s", what);
+    for (int r = 0; r < count && n + 256 < sizeof text; r++) {
+        entry_print(text + n, sizeof text - n, r, &entries[r]);
+        n += strlen(text + n);
+    }
+    panic(__FILE__, __LINE__, text);
+}
+
+// All ranks' entries, or a panic when somebody does not come.
+static void entries_gather(Comm *comm, const Entry *mine, Entry *all) {
+    MPI_Request request;
+    int done = 0;
+    MPI_Iallgather(mine, sizeof *mine, MPI_BYTE, all, sizeof *mine, MPI_BYTE, comm->handle,
+                   &request);
+    double since = clock_s();
+    while (!done) {
+        MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+        if (!done && clock_s() - since > patience_s) {
+            panic_with("a collective call that not all ranks make; of this node:", board,
+                       board_size);
+        }
+    }
+}
+
+static bool entries_agree(const Entry *all, int count) {
+    for (int r = 1; r < count; r++) {
+        if (strcmp(all[r].call, all[0].call) != 0 || all[r].same != all[0].same ||
+            all[r].number != all[0].number)
+            return false;
+    }
+    return true;
 }
 
 void comm__enter(Comm *comm, const char *call, uint64_t same) {
-    comm->sequence++;
-    uint64_t h = mark(0xcbf29ce484222325u, call, strlen(call));
-    h = mark(h, &same, sizeof same);
-    h = mark(h, &comm->sequence, sizeof comm->sequence);
-    if (same_everywhere(comm, h)) return;
-    char text[256];
-    snprintf(text, sizeof text,
-             "ranks differ at collective number %" PRIu64 ": this one calls %s(%" PRIu64 "): mark",
-             comm->sequence, call, same);
-    panic_on_first(comm, h, text);
+    if (board == NULL || comm->size == 1) return;
+    Entry mine = {.same = same, .number = ++comm->sequence, .inside = 1};
+    snprintf(mine.call, sizeof mine.call, "%s", call);
+    snprintf(mine.axis, sizeof mine.axis, "%s", comm->axis);
+    *board_mine = mine;
+    Entry *all = malloc((size_t)comm->size * sizeof *all);
+    ASSERT(all != NULL);
+    entries_gather(comm, &mine, all);
+    if (!entries_agree(all, comm->size)) {
+        if (comm->rank > 0) MPI_Barrier(comm->handle);  // one message; rank 0 takes all down
+        panic_with("ranks differ in a collective call:", all, comm->size);
+    }
+    board_mine->inside = 0;
+    free(all);
 }
 #endif

@@ -43,18 +43,21 @@ const char *comm_use_text(CommUse use) {
     return texts[use];
 }
 
-Comm *comm__open(MPI_Comm handle, bool background) {
+Comm *comm__open(MPI_Comm handle, const char *axis, bool background) {
     Comm *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
     c->handle = handle;
+    c->axis = axis;
     c->background = MPI_COMM_NULL;
     if (background) MPI_Comm_dup(handle, &c->background);
     MPI_Comm_rank(handle, &c->rank);
     MPI_Comm_size(handle, &c->size);
     c->chunk_bytes = CHUNK_BYTES;
     c->fold = malloc((size_t)c->size * FOLD_VALUES * sizeof *c->fold);
-    c->counts = malloc(4 * (size_t)c->size * sizeof *c->counts);
-    ASSERT(c->fold != NULL && c->counts != NULL);
+    c->counts = malloc(6 * (size_t)c->size * sizeof *c->counts);
+    c->pending = malloc(2 * ((size_t)c->size + 1) * sizeof *c->pending);
+    ASSERT(c->fold != NULL && c->counts != NULL && c->pending != NULL);
+    c->rows = c->counts + 4 * c->size;
     return c;
 }
 
@@ -64,6 +67,8 @@ void comm__close(Comm *c) {
     MPI_Comm_free(&c->handle);
     free(c->fold);
     free(c->counts);
+    free(c->gathered);
+    free(c->pending);
     free(c);
 }
 

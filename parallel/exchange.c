@@ -1,6 +1,7 @@
 // Exchanges of rows of reals. A row is an MPI datatype, so that counts and places are rows and fit
 // MPI's int. Sums are formed by the owner of a piece in rank order and then gathered: reproducible,
 // and of the volume of a ring.
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -8,11 +9,13 @@
 
 enum {
     TAG_SHIFT = TAG_EXCHANGE + 1,
+    TAG_ROWS = TAG_EXCHANGE + 2,
     SUM_BLOCK = 1 << 22  // elements summed at a time: bounds the scratch
 };
 
 static void pending_begin(Comm *c, CommUse use, double bytes) {
-    ASSERT(c->pending_count == 0);
+    ASSERT(!c->is_pending);
+    c->is_pending = true;
     c->pending_use = use;
     c->pending_bytes = bytes;
     c->pending_since = clock_s();
@@ -28,9 +31,10 @@ void comm_poll(Comm *c) {
 // exchange that was polled to its end is not known better.
 void comm_finish(Comm *c) {
     double exposed = clock_s();
-    if (c->pending_count == 0) return;
+    if (!c->is_pending) return;
     MPI_Waitall(c->pending_count, c->pending, MPI_STATUSES_IGNORE);
     c->pending_count = 0;
+    c->is_pending = false;
     comm__book(c->pending_use, c->pending_bytes, c->pending_since, exposed);
 }
 
@@ -69,20 +73,33 @@ void comm_gather_rows(Comm *c, CommUse use, const real *mine, real *all, const i
     c->pending_count = 1;
 }
 
+// Messages of our own: in Open MPI 4.1 a rank that neither sends nor receives in a non-blocking
+// all-to-all does not advance the communicator's tag, and the next collective waits forever. A halo
+// has such ranks.
 void comm_alltoall_rows(Comm *c, CommUse use, const real *send, const int *send_rows, real *recv,
                         const int *recv_rows, int width) {
     comm__enter(c, comm_use_text(use), (uint64_t)width);
-    double rows = 0;
-    for (int p = 0; p < c->size; p++) rows += p == c->rank ? 0 : send_rows[p];
-    pending_begin(c, use, rows * (double)width * sizeof(real));
-    int *send_places = fill_places(c->counts, send_rows, c->size);
-    int *recv_counts = c->counts + 2 * c->size;
-    int *recv_places = fill_places(recv_counts, recv_rows, c->size);
     MPI_Datatype row = row_type(width);
-    MPI_Ialltoallv(send, c->counts, send_places, row, recv, recv_counts, recv_places, row,
-                   c->handle, &c->pending[0]);
+    double rows = 0;
+    int count = 0;
+    for (int p = 0; p < c->size; p++) {
+        size_t in = (size_t)recv_rows[p] * (size_t)width, out = (size_t)send_rows[p] * (size_t)width;
+        if (p == c->rank) {
+            ASSERT(in == out);
+            if (in > 0) memcpy(recv, send, in * sizeof *recv);
+        } else {
+            rows += send_rows[p];
+            if (in > 0)
+                MPI_Irecv(recv, recv_rows[p], row, p, TAG_ROWS, c->handle, &c->pending[count++]);
+            if (out > 0)
+                MPI_Isend(send, send_rows[p], row, p, TAG_ROWS, c->handle, &c->pending[count++]);
+        }
+        recv += in;
+        send += out;
+    }
     MPI_Type_free(&row);
-    c->pending_count = 1;
+    pending_begin(c, use, rows * (double)width * sizeof(real));
+    c->pending_count = count;
 }
 
 // Longer messages than MPI's int are made of larger elements.
@@ -135,4 +152,25 @@ void comm_sum_reals(Comm *c, CommUse use, real *x, size_t count, real *scratch) 
         double sent = (double)(n - own) + (double)own * (c->size - 1);
         comm__book(use, sent * sizeof(real), since, since);
     }
+}
+
+// Grows once to the largest block of rows.
+static void gathered_grow(Comm *c, size_t count) {
+    if (count <= c->gathered_count) return;
+    free(c->gathered);
+    c->gathered = malloc(count * sizeof *c->gathered);
+    ASSERT(c->gathered != NULL);
+    c->gathered_count = count;
+}
+
+double *comm_gather_doubles(Comm *c, CommUse use, const double *lse, const double *hit, int n) {
+    size_t size = (size_t)c->size, count = 2 * (size_t)n;
+    comm__enter(c, comm_use_text(use), (uint64_t)n);
+    gathered_grow(c, (size + 1) * count);
+    double since = clock_s(), *mine = c->gathered + size * count;
+    memcpy(mine, lse, (size_t)n * sizeof *mine);
+    memcpy(mine + n, hit, (size_t)n * sizeof *mine);
+    MPI_Allgather(mine, (int)count, MPI_DOUBLE, c->gathered, (int)count, MPI_DOUBLE, c->handle);
+    comm__book(use, (double)(count * sizeof *mine * (size - 1)), since, since);
+    return c->gathered;
 }

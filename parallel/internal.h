@@ -22,32 +22,46 @@ struct Comm {
     // background ones start when a rank gets there.
     MPI_Comm background;
     bool background_busy;
+    const char *axis;  // for messages
     int rank, size;
     size_t chunk_bytes;  // no MPI call moves more between two ranks; tests shrink it
     double *fold;        // (size, FOLD_VALUES) what comm_sum_doubles gathers
     // The one exchange of exchange.c that is under way.
-    MPI_Request pending[2];
+    bool is_pending;
+    MPI_Request *pending;  // (2 size)
     int pending_count;
     CommUse pending_use;
     double pending_since;
     double pending_bytes;
+    int *rows;           // (2, size) for callers of exchange.c
+    double *gathered;    // what comm_gather_doubles returns
+    size_t gathered_count;
     int *counts;         // (4, size) its counts and places
     uint64_t sequence;   // collectives so far, for the checks of debug builds
 };
 
 // Takes over `handle`. Collective when `background`: a second communicator is made.
-Comm *comm__open(MPI_Comm handle, bool background);
+Comm *comm__open(MPI_Comm handle, const char *axis, bool background);
 void comm__close(Comm *comm);  // Collective
 // Books an exchange that started at clock `since` and for which this rank did nothing else since clock `exposed`, up to
 // now. `bytes` it sent to others.
 void comm__book(CommUse use, double bytes, double since, double exposed);
 
-// In debug builds (those with the address sanitizer) every collective first checks that all ranks
-// make the same call: `same` is what must agree besides the name (a count, a root). A mismatch
-// panics on every rank with both names.
+// lse and hit (n each) of every rank: (size, 2, n), valid until the next call. Collective(comm).
+double *comm_gather_doubles(Comm *c, CommUse use, const double *lse, const double *hit, int n);
+
+// In debug builds (those with the address sanitizer) every collective first checks, by a
+// non-blocking exchange with a deadline, that all ranks make the same call: `same` is what must
+// agree besides the name (a count, a root). A mismatch, or a rank that does not come, panics with
+// the last call of each rank.
 #ifdef __SANITIZE_ADDRESS__
 void comm__enter(Comm *comm, const char *call, uint64_t same);
+void check__begin(void);  // Collective(world)
+void check__end(void);
+void check__set_patience(double seconds);  // how long one waits for the others before it says so
 #else
+static inline void check__begin(void) {}
+static inline void check__end(void) {}
 static inline void comm__enter(Comm *comm, const char *call, uint64_t same) {
     (void)comm, (void)call, (void)same;
 }

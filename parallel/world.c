@@ -9,7 +9,7 @@ int parallel_world_rank(void) {
 }
 
 Status parallel_agree(Status mine) {
-    struct Comm world = {.handle = MPI_COMM_WORLD};
+    struct Comm world = {.handle = MPI_COMM_WORLD, .axis = "world"};
     MPI_Comm_rank(world.handle, &world.rank);
     MPI_Comm_size(world.handle, &world.size);
     return agree(mine, &world);

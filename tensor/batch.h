@@ -10,8 +10,13 @@ enum { IGNORE_TARGET = -100 };
 typedef struct SeqInfo {
     int B, T;              // rows and tokens a row on this rank
     const int64_t *pos;    // (B,T) position of the token in its document
-    const int *first;      // (B,T) index within the row of the first token of the same document
+    const int *first;      // (B,T) index within the whole row of the first token of the same document
     const uint8_t *start;  // (B,T) 1: a document starts here and every state is reset before it
+    // Where sequence parallelism shares rows: the tokens of rank r of the sp axis are bound[r] .. bound[r+1] of each
+    // whole row (a chunk may be empty), and documents start, in row b of whole rows, at indices doc[doc_row[b]] ..
+    // doc[doc_row[b+1]-1], ascending; the same on all ranks of the axis. NULL: rows are whole.
+    const int *bound;
+    const int *doc, *doc_row;
 } SeqInfo;
 
 typedef struct Batch {

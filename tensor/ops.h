@@ -28,12 +28,18 @@ typedef struct LightningArgs {
     const double *decay;  // (heads), must outlive the tape's use
     real *state;
 } LightningArgs;
+typedef struct LightningDims LightningDims;  // kernels.h
+LightningDims lightning_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
+                             const LightningArgs *a);
 Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const LightningArgs *a);  // (N,H*A) (N,H*A) (N,H*E) -> (N,H*E)
 
 typedef struct AttentionArgs {
     int heads, kv_heads, window;
 } AttentionArgs;
+typedef struct AttentionDims AttentionDims;  // kernels.h; of rows that are whole on this rank
+AttentionDims attention_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
+                             const AttentionArgs *a);
 Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const AttentionArgs *a);  // (N,H*D) (N,Hk*D) (N,Hk*D) -> (N,H*D)
 // Against cached keys (generation): keys/values (B, capacity, Hk*D); no gradient.

@@ -92,21 +92,26 @@ static void lightning_node(Tape *tp, const Node *n) {
                        scratch, &d);
 }
 
+LightningDims lightning_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
+                             const LightningArgs *a) {
+    int A = q->cols / a->heads, E = v->cols / a->heads;
+    return (LightningDims){.B = s->B,
+                           .T = s->T,
+                           .H = a->heads,
+                           .A = A,
+                           .E = E,
+                           .block = a->block > 0 ? a->block : lightning_default_block(A, E),
+                           .ld_q = q->ld,
+                           .ld_k = k->ld,
+                           .ld_v = v->ld,
+                           .ld_o = v->cols,
+                           .decay = a->decay,
+                           .start = s->start};
+}
+
 Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const LightningArgs *a) {
-    int A = q->cols / a->heads, E = v->cols / a->heads;
-    LightningDims d = {.B = s->B,
-                       .T = s->T,
-                       .H = a->heads,
-                       .A = A,
-                       .E = E,
-                       .block = a->block > 0 ? a->block : lightning_default_block(A, E),
-                       .ld_q = q->ld,
-                       .ld_k = k->ld,
-                       .ld_v = v->ld,
-                       .ld_o = v->cols,
-                       .decay = a->decay,
-                       .start = s->start};
+    LightningDims d = lightning_dims(q, k, v, s, a);
     Tensor *o = tape_tensor(tp, v->rows, v->cols);
     real *store = tape_records(tp) ? tape_saved(tp, lightning_store_reals(&d)) : NULL;
     real *state = a->state != NULL ? a->state : tape_scratch(tp, state_reals(&d));
@@ -137,21 +142,26 @@ static void attention_node(Tape *tp, const Node *n) {
                        v->data, scratch, &d);
 }
 
+AttentionDims attention_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
+                             const AttentionArgs *a) {
+    int D = q->cols / a->heads;
+    return (AttentionDims){.B = s->B,
+                           .Tq = s->T,
+                           .Tk = s->T,
+                           .H = a->heads,
+                           .Hk = a->kv_heads,
+                           .D = D,
+                           .ld_q = q->ld,
+                           .ld_k = k->ld,
+                           .ld_v = v->ld,
+                           .window = a->window,
+                           .scale = (real)(1.0 / sqrt(D)),
+                           .first = s->first};
+}
+
 Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const AttentionArgs *a) {
-    int D = q->cols / a->heads;
-    AttentionDims d = {.B = s->B,
-                       .Tq = s->T,
-                       .Tk = s->T,
-                       .H = a->heads,
-                       .Hk = a->kv_heads,
-                       .D = D,
-                       .ld_q = q->ld,
-                       .ld_k = k->ld,
-                       .ld_v = v->ld,
-                       .window = a->window,
-                       .scale = (real)(1.0 / sqrt(D)),
-                       .first = s->first};
+    AttentionDims d = attention_dims(q, k, v, s, a);
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_saved(tp, (size_t)d.B * (size_t)d.H * (size_t)d.Tq);
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));

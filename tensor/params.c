@@ -69,28 +69,6 @@ int params_add(ParamSet *ps, const char *name, int ndim, const int *dim, InitRul
     return params_add_split(ps, name, ndim, dim, init, std, -1, 1);
 }
 
-static int runs_push(ParamRuns *out, int n, ParamRuns r) {
-    if (r.run > 0 && r.runs > 0) out[n++] = r;
-    return n;
-}
-
-int params_runs(const Param *p, size_t begin, size_t count, ParamRuns out[3]) {
-    ASSERT(begin + count <= p->count);
-    ParamRuns s = p->share;
-    if (count == 0) return 0;
-    size_t first = begin / s.run, in = begin % s.run, at = s.begin + first * s.stride;
-    if (in + count <= s.run) return runs_push(out, 0, (ParamRuns){at + in, count, s.stride, 1});
-    int n = 0;
-    if (in > 0) {
-        n = runs_push(out, n, (ParamRuns){at + in, s.run - in, s.stride, 1});
-        count -= s.run - in;
-        at += s.stride;
-    }
-    n = runs_push(out, n, (ParamRuns){at, s.run, s.stride, count / s.run});
-    at += count / s.run * s.stride;
-    return runs_push(out, n, (ParamRuns){at, count % s.run, s.stride, 1});
-}
-
 Param *params_find(const ParamSet *ps, const char *name) {
     for (int i = 0; i < ps->count; i++) {
         if (strcmp(ps->rows[i].name, name) == 0) return &ps->rows[i];

@@ -53,9 +53,6 @@ int params_add_split(ParamSet *ps, const char *name, int ndim, const int *dim, I
 Param *params_find(const ParamSet *ps, const char *name);  // NULL: none
 // Reserves data (and grad, if asked) for all rows. Fails with E_NOMEM.
 Status params_reserve(ParamSet *ps, bool with_grad) CHECKED;
-// Local elements [begin, begin+count) of a row's share as runs of the global tensor, in order: at most 3 entries
-// (a torn first run, whole runs, a torn last one). Returns their number.
-int params_runs(const Param *p, size_t begin, size_t count, ParamRuns out[3]);
 // Values depend on (seed, row, global element) alone.
 void params_init(ParamSet *ps, uint64_t seed);
 void params_zero_grad(ParamSet *ps);

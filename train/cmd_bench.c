@@ -91,7 +91,8 @@ static double sgemm_ceiling(const Mesh *mesh) {
 // ---- made-up tokens ----------------------------------------------------------------------------
 
 typedef struct Tokens {
-    int T, V;
+    int T, V, begin, count;  // of a row; this rank's chunk
+    int *bound;
     int32_t *tokens, *targets;
     int64_t *pos;
     int *first;
@@ -100,18 +101,24 @@ typedef struct Tokens {
 
 static Status tokens_rows(void *user, Batch *out, int64_t row, int rows) {
     Tokens *t = user;
-    size_t count = (size_t)rows * (size_t)t->T;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t at = (uint64_t)row * (uint64_t)t->T + i;
-        t->tokens[i] = (int32_t)(rng_u64(1, STREAM_TEST, at) % (uint64_t)t->V);
-        t->targets[i] = (int32_t)(rng_u64(2, STREAM_TEST, at) % (uint64_t)t->V);
-        t->pos[i] = (int64_t)(i % (size_t)t->T);
+    size_t n = 0;
+    for (int64_t r = row; r < row + rows; r++) {
+        for (int i = 0; i < t->count; i++, n++) {
+            uint64_t at = (uint64_t)r * (uint64_t)t->T + (uint64_t)(t->begin + i);
+            t->tokens[n] = (int32_t)(rng_u64(1, STREAM_TEST, at) % (uint64_t)t->V);
+            t->targets[n] = (int32_t)(rng_u64(2, STREAM_TEST, at) % (uint64_t)t->V);
+            t->pos[n] = t->begin + i;
+        }
     }
-    *out =
-        (Batch){.seq = {.B = rows, .T = t->T, .pos = t->pos, .first = t->first, .start = t->start},
-                .tokens = t->tokens,
-                .targets = t->targets,
-                .valid = (int64_t)count};
+    *out = (Batch){.seq = {.B = rows,
+                           .T = t->count,
+                           .pos = t->pos,
+                           .first = t->first,
+                           .start = t->start,
+                           .bound = t->bound},
+                   .tokens = t->tokens,
+                   .targets = t->targets,
+                   .valid = (int64_t)n};
     return OK;
 }
 
@@ -120,20 +127,27 @@ static void tokens_advance(void *user, int64_t global_rows) {
 }
 
 static Status tokens_open(Tokens *t, const Run *run) {
-    size_t count = (size_t)run->cfg.train.batch_tokens;
-    *t = (Tokens){.T = run->cfg.train.seq,
+    const Mesh *mesh = &run->mesh;
+    size_t T = (size_t)run->cfg.train.seq, here = split_count(T, mesh->sp, mesh->sp_rank);
+    size_t count = here * (size_t)run->cfg.train.micro_rows + 1;
+    *t = (Tokens){.T = (int)T,
                   .V = run->model.cfg.vocab,
+                  .begin = (int)split_begin(T, mesh->sp, mesh->sp_rank),
+                  .count = (int)here,
+                  .bound = malloc(((size_t)mesh->sp + 1) * sizeof(int)),
                   .tokens = malloc(count * sizeof(int32_t)),
                   .targets = malloc(count * sizeof(int32_t)),
                   .pos = malloc(count * sizeof(int64_t)),
                   .first = calloc(count, sizeof(int)),
                   .start = calloc(count, 1)};
-    if (!t->tokens || !t->targets || !t->pos || !t->first || !t->start)
+    if (!t->bound || !t->tokens || !t->targets || !t->pos || !t->first || !t->start)
         FAIL(E_NOMEM, "", "out of memory");
+    split_bounds(t->bound, t->T, mesh->sp);
     return OK;
 }
 
 static void tokens_close(Tokens *t) {
+    free(t->bound);
     free(t->tokens);
     free(t->targets);
     free(t->pos);
@@ -269,7 +283,7 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
 }
 
 static Status bench_open(Run *run, Tokens *tokens) {
-    TRY(model_open(&run->model, &run->cfg.model));
+    TRY(model_open(&run->model, &run->cfg.model, &run->mesh));
     TRY(params_reserve(&run->model.params, true));
     params_init(&run->model.params, 1);
     TRY(run_open_training(run));
@@ -278,12 +292,11 @@ static Status bench_open(Run *run, Tokens *tokens) {
     return OK;
 }
 
-static Status bench_step(Run *run, const Arguments *a) {
+static Status bench_step(Run *run) {
     long steps;
     TRY(option_number(&steps, "steps", steps_text, 1, MAX_STEPS));
     Figures f = {.steps = (int)steps};
     Tokens tokens = {0};
-    TRY(agree(bench_configure(&run->cfg, a), run->mesh.world));
     Status st = agree(bench_open(run, &tokens), run->mesh.world);
     if (st == OK) st = measure(run, &f);
     if (st == OK && run->mesh.rank == 0) {
@@ -310,8 +323,9 @@ Status cmd_bench(int argc, char **argv) {
     TRY(parallel_begin(&argc, &argv));
     Run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
-    Status st = mesh_open(&run->mesh, &(ParallelConfig){.zero = true});
-    if (st == OK) st = bench_step(run, &a);
+    Status st = parallel_agree(bench_configure(&run->cfg, &a));
+    if (st == OK) st = mesh_open(&run->mesh, &run->cfg.parallel);
+    if (st == OK) st = bench_step(run);
     run_close(run);
     mesh_close(&run->mesh);
     free(run);

@@ -253,7 +253,7 @@ static Status export_model(const Arguments *a) {
         FAIL(E_USAGE, "export to another directory", "--model and --out are both %s", out_path);
     }
     ModelDir d = {.bpe = NULL};
-    Status st = modeldir_open(&d, model_path, a, false);
+    Status st = modeldir_open(&d, model_path, a, NULL, false);
     if (st == OK) st = write_model(&d, &type, (uint64_t)shard_mb << 20);
     if (st == OK) log_info("%s: %s, %s", out_path, model_dim_summary(&d.model.cfg), type.name);
     modeldir_close(&d);

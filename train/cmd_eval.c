@@ -19,10 +19,11 @@ enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
 void help_eval(void) {
     puts("usage: [mpirun -n RANKS] sterna eval --model DIR --text FILE [--seq T] "
-         "[model.key=value ...]\n\n"
+         "[model.key=value ...] [parallel.key=value ...]\n\n"
          "Prints nats/token and bits/byte. Every token but the first is predicted once, from the "
          "tokens before\n"
-         "it in its window. Windows are dealt to ranks.\n");
+         "it in its window. Windows are dealt to ranks; with parallel.sp and\n"
+         "parallel.tp ranks share each of them.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
@@ -60,7 +61,7 @@ static Status read_text(Eval *e) {
 }
 
 static Status reserve_tape(Eval *e) {
-    Batch shape = {.seq = {.B = 1, .T = e->window.T}};
+    Batch shape = window_shape(&e->window);
     e->tape = tape_new();
     tape_dry(e->tape, false);
     model_loss(e->tape, &e->dir.model, &shape, NULL);
@@ -68,18 +69,17 @@ static Status reserve_tape(Eval *e) {
 }
 
 static Status eval_open(Eval *e, int T, const Arguments *a) {
-    TRY(modeldir_open(&e->dir, model_path, a, false));
+    TRY(modeldir_open(&e->dir, model_path, a, &e->mesh, false));
     TRY(modeldir_need_tokenizer(&e->dir, model_path));
     TRY(read_text(e));
     if ((size_t)T > e->count - 1) T = (int)(e->count - 1);
-    TRY(window_open(&e->window, T));
+    TRY(window_open(&e->window, T, &e->mesh));
     return reserve_tape(e);
 }
 
 static void eval_print(Eval *e) {
     WindowSum sum = {0, 0};
-    window_losses(&e->window, &sum, e->tape, &e->dir.model, e->ids, (int64_t)e->count, e->mesh.rank,
-                  e->mesh.size);
+    window_losses(&e->window, &sum, e->tape, &e->dir.model, e->ids, (int64_t)e->count);
     double total[2] = {sum.nats, sum.tokens};
     comm_sum_doubles(e->mesh.world, total, 2);
     if (e->mesh.rank != 0) return;
@@ -115,7 +115,7 @@ Status cmd_eval(int argc, char **argv) {
     if (st == OK) st = check_words(&a, &T);
     TRY(parallel_agree(st));
     Eval e = {.count = 0};
-    TRY(mesh_open(&e.mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY(modeldir_mesh(&e.mesh, &a));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
     if (st == OK) eval_print(&e);
     eval_close(&e);

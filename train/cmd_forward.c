@@ -21,17 +21,19 @@ enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
 void help_forward(void) {
     puts("usage: [mpirun -n RANKS] sterna forward MODEL_DIR --ids IN --out OUT [--grads] "
-         "[model.key=value ...]\n\n"
+         "[model.key=value ...] [parallel.key=value ...]\n\n"
          "Runs the model on token ids. loss is the mean cross-entropy of the next token over all "
          "rows.\n"
          "Rows are dealt to ranks; logits do not depend on how many there are, sums but for "
-         "rounding.\n");
+         "rounding.\n"
+         "With parallel.sp and parallel.tp ranks share each row and the model.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
-// One row of ids as a batch: a document of its own.
+// One row of ids as a batch, a document of its own: this rank's chunk of it.
 typedef struct Row {
-    int T;
+    int T, begin, count;
+    int *bound;
     int32_t *tokens, *targets;
     int64_t *pos;
     int *first;
@@ -62,18 +64,22 @@ static Status open_ids(Forward *f) {
     return OK;
 }
 
-static Status row_open(Row *r, int T) {
-    size_t n = (size_t)T;
+static Status row_open(Row *r, int T, const Mesh *mesh) {
+    size_t n = split_count((size_t)T, mesh->sp, 0);
     *r = (Row){T,
+               (int)split_begin((size_t)T, mesh->sp, mesh->sp_rank),
+               (int)split_count((size_t)T, mesh->sp, mesh->sp_rank),
+               calloc((size_t)mesh->sp + 1, sizeof(int)),
                calloc(n, sizeof(int32_t)),
                calloc(n, sizeof(int32_t)),
                calloc(n, sizeof(int64_t)),
                calloc(n, sizeof(int)),
                calloc(n, 1)};
-    if (!r->tokens || !r->targets || !r->pos || !r->first || !r->start)
+    if (!r->bound || !r->tokens || !r->targets || !r->pos || !r->first || !r->start)
         FAIL(E_NOMEM, "", "out of memory");
-    for (int t = 0; t < T; t++) r->pos[t] = t;
-    r->start[0] = 1;
+    split_bounds(r->bound, T, mesh->sp);
+    for (int t = 0; t < r->count; t++) r->pos[t] = r->begin + t;
+    r->start[0] = r->begin == 0;
     return OK;
 }
 
@@ -86,15 +92,36 @@ static Status row_fill(Forward *f, int b) {
             FAIL(E_FORMAT, "ids must be in 0..V-1", "%s: input_ids[%d][%d] = %lld, but V = %d",
                  ids_path, b, t, (long long)id, f->dir.model.cfg.vocab);
         }
-        f->row.tokens[t] = (int32_t)id;
-        if (t > 0) f->row.targets[t - 1] = (int32_t)id;
+        int here = t - f->row.begin;
+        if (here >= 0 && here < f->row.count) f->row.tokens[here] = (int32_t)id;
+        if (here >= 1 && here <= f->row.count) f->row.targets[here - 1] = (int32_t)id;
     }
-    f->row.targets[f->T - 1] = IGNORE_TARGET;
+    if (f->row.count > 0 && f->row.begin + f->row.count == f->T)
+        f->row.targets[f->row.count - 1] = IGNORE_TARGET;
     return OK;
 }
 
+// Rows are dealt to the dp axis.
+static size_t first_row(const Forward *f, int dp_rank) {
+    return split_begin((size_t)f->B, f->mesh.dp, dp_rank);
+}
+
+// Logits of one row on a rank.
+static size_t row_logits(const Forward *f, int sp_rank) {
+    return split_count((size_t)f->T, f->mesh.sp, sp_rank) * (size_t)f->dir.model.cfg.vocab;
+}
+
+static size_t local_rows(const Forward *f) {
+    return first_row(f, f->mesh.dp_rank + 1) - first_row(f, f->mesh.dp_rank);
+}
+
 static Batch row_batch(const Row *r) {
-    return (Batch){.seq = {.B = 1, .T = r->T, .pos = r->pos, .first = r->first, .start = r->start},
+    return (Batch){.seq = {.B = 1,
+                           .T = r->count,
+                           .pos = r->pos,
+                           .first = r->first,
+                           .start = r->start,
+                           .bound = r->bound},
                    .tokens = r->tokens,
                    .targets = r->targets,
                    .valid = r->T - 1};
@@ -109,8 +136,7 @@ static Status forward_reserve(Forward *f) {
     Tensor *loss = model_loss(f->tape, &f->dir.model, &b, NULL);
     if (grads_flag != NULL) tape_backward(f->tape, loss);
     TRY(tape_reserve(f->tape));
-    size_t rows = split_count((size_t)f->B, f->mesh.size, f->mesh.rank);
-    size_t count = rows * (size_t)f->T * (size_t)f->dir.model.cfg.vocab;
+    size_t count = local_rows(f) * row_logits(f, f->mesh.sp_rank);
     f->logits = malloc(count * sizeof(real) + 1);
     if (f->logits == NULL) FAIL(E_NOMEM, "use fewer rows", "out of memory for %zu logits", count);
     return OK;
@@ -120,44 +146,68 @@ static Status forward_row(Forward *f, int b, size_t local) {
     TRY(row_fill(f, b));
     Batch batch = row_batch(&f->row);
     Model *m = &f->dir.model;
-    size_t count = (size_t)f->T * (size_t)m->cfg.vocab;
+    size_t count = row_logits(f, f->mesh.sp_rank);
     tape_begin(f->tape, false);
     memcpy(f->logits + local * count, model_logits(f->tape, m, &batch, NULL)->data,
            count * sizeof(real));
     tape_begin(f->tape, grads_flag != NULL);
     Tensor *loss = model_loss(f->tape, m, &batch, NULL);
     if (grads_flag != NULL) tape_backward(f->tape, loss);
-    f->loss_sum += tensor_item(loss);
+    if (f->mesh.tp_rank == 0) f->loss_sum += tensor_item(loss);  // tp ranks hold the same
     return OK;
 }
 
 static Status forward_open(Forward *f, const char *dir, const Arguments *a) {
-    TRY(modeldir_open(&f->dir, dir, a, grads_flag != NULL));
+    TRY(modeldir_open(&f->dir, dir, a, &f->mesh, grads_flag != NULL));
     TRY(open_ids(f));
-    TRY(row_open(&f->row, f->T));
+    TRY(row_open(&f->row, f->T, &f->mesh));
     return forward_reserve(f);
 }
 
+// Every rank of a team reads the same ids, so that all fail or none does.
 static Status forward_rows(Forward *f) {
-    size_t begin = split_begin((size_t)f->B, f->mesh.size, f->mesh.rank);
-    size_t end = split_begin((size_t)f->B, f->mesh.size, f->mesh.rank + 1);
-    for (size_t b = begin; b < end; b++) TRY(forward_row(f, (int)b, b - begin));
+    size_t begin = first_row(f, f->mesh.dp_rank), rows = local_rows(f);
+    for (size_t b = 0; b < rows; b++) TRY(forward_row(f, (int)(begin + b), b));
     return OK;
 }
 
-// Gradients of the mean: summed over ranks in double, divided by the number of targets.
-static void fold_gradients(Forward *f, double targets) {
-    ParamSet *ps = &f->dir.model.params;
-    enum { PIECE = 1 << 16 };
+// Adds this rank's share of a row to the whole, from element `at` of the whole on.
+static void add_share(double *whole, size_t at, size_t n, const Param *p) {
+    const ParamRuns *s = &p->share;
+    for (size_t i = 0; i < p->count; i++) {
+        size_t g = s->begin + i / s->run * s->stride + i % s->run;
+        if (g >= at && g < at + n) whole[g - at] += (double)p->grad[i];
+    }
+}
+
+// The gradient of the mean for one whole parameter: summed over ranks in double, divided by the
+// number of targets. Rows that the tp axis replicates count on its rank 0.
+static void fold_gradient(const Forward *f, const Param *p, double targets, real *out) {
+    enum { PIECE = 1 << 20 };
     double *sum = malloc(PIECE * sizeof *sum);
     ASSERT(sum != NULL);
-    for (size_t at = 0; at < ps->total; at += PIECE) {
-        int n = (int)(ps->total - at < PIECE ? ps->total - at : PIECE);
-        for (int i = 0; i < n; i++) sum[i] = (double)ps->grad[at + (size_t)i];
-        comm_sum_doubles(f->mesh.world, sum, n);
-        for (int i = 0; i < n; i++) ps->grad[at + (size_t)i] = (real)(sum[i] / targets);
+    for (size_t at = 0; at < p->whole; at += PIECE) {
+        size_t n = p->whole - at < PIECE ? p->whole - at : PIECE;
+        memset(sum, 0, n * sizeof *sum);
+        if (p->tp_axis >= 0 || f->mesh.tp_rank == 0) add_share(sum, at, n, p);
+        comm_sum_doubles(f->mesh.world, sum, (int)n);
+        for (size_t i = 0; i < n; i++) out[at + i] = (real)(sum[i] / targets);
     }
     free(sum);
+}
+
+// (B,T,V) on rank 0 from the ranks' rows and chunks.
+static void order_logits(const Forward *f, real *out, const char *all, const size_t *offsets) {
+    size_t V = (size_t)f->dir.model.cfg.vocab;
+    for (int r = 0; r < f->mesh.size; r += f->mesh.tp) {
+        int dp = r / (f->mesh.sp * f->mesh.tp), sp = r / f->mesh.tp % f->mesh.sp;
+        size_t n = row_logits(f, sp), from = split_begin((size_t)f->T, f->mesh.sp, sp);
+        const char *at = all + offsets[r];
+        for (size_t b = first_row(f, dp); b < first_row(f, dp + 1) && n > 0; b++) {
+            memcpy(out + (b * (size_t)f->T + from) * V, at, n * sizeof *out);
+            at += n * sizeof *out;
+        }
+    }
 }
 
 static StSource tensor_source(const char *name, int ndim, const int64_t *dim, const real *data) {
@@ -168,7 +218,8 @@ static StSource tensor_source(const char *name, int ndim, const int64_t *dim, co
     return s;
 }
 
-static Status write_result(const Forward *f, const real *logits, real loss) {
+// gradients: whole parameters, one after the other.
+static Status write_result(const Forward *f, const real *logits, real loss, const real *grad) {
     const ParamSet *ps = &f->dir.model.params;
     int gradients = grads_flag != NULL ? ps->count : 0;
     StSource *src = calloc((size_t)gradients + 2, sizeof *src);
@@ -179,34 +230,66 @@ static Status write_result(const Forward *f, const real *logits, real loss) {
         const Param *p = &ps->rows[i];
         int64_t dim[PARAM_DIMS];
         for (int d = 0; d < p->ndim; d++) dim[d] = p->dim[d];
-        src[i + 2] = tensor_source(p->name, p->ndim, dim, p->grad);
+        src[i + 2] = tensor_source(p->name, p->ndim, dim, grad);
+        grad += p->whole;
     }
     Status st = st_write(out_path, src, gradients + 2);
     free(src);
     return st;
 }
 
+// What rank 0 writes; the others' parts are of no use to them.
+typedef struct Collected {
+    real *logits, *grad;
+    char *parts;
+    size_t *offsets;
+} Collected;
+
+static Status collected_open(Collected *c, const Forward *f) {
+    size_t grads = grads_flag != NULL ? params_elements(&f->dir.model.params) : 0;
+    size_t logits = (size_t)f->B * (size_t)f->T * (size_t)f->dir.model.cfg.vocab;
+    c->offsets = calloc((size_t)f->mesh.size + 1, sizeof *c->offsets);
+    c->grad = malloc((grads + 1) * sizeof *c->grad);
+    c->logits = malloc(((f->mesh.rank == 0 ? logits : 0) + 1) * sizeof *c->logits);
+    if (c->offsets != NULL && c->grad != NULL && c->logits != NULL) return OK;
+    FAIL(E_NOMEM, "use fewer rows", "out of memory for %zu logits and %zu gradients", logits, grads);
+}
+
+// Collective(world).
+static Status collect(Forward *f, Collected *c, double targets) {
+    bool first = f->mesh.tp_rank == 0;  // of ranks with the same logits
+    size_t bytes = first ? local_rows(f) * row_logits(f, f->mesh.sp_rank) * sizeof(real) : 0;
+    ParamSet *ps = &f->dir.model.params;
+    real *grad = c->grad;
+    comm_sum_doubles(f->mesh.world, &f->loss_sum, 1);
+    for (int i = 0; grads_flag != NULL && i < ps->count; i++) {
+        fold_gradient(f, &ps->rows[i], targets, grad);
+        grad += ps->rows[i].whole;
+    }
+    TRY(comm_allgather_bytes(f->mesh.world, f->logits, bytes, &c->parts, c->offsets));
+    if (f->mesh.rank == 0) order_logits(f, c->logits, c->parts, c->offsets);
+    return OK;
+}
+
 // Collective(world).
 static Status forward_collect(Forward *f) {
+    Collected c = {0};
     double targets = (double)f->B * (f->T - 1);
-    size_t rows = split_count((size_t)f->B, f->mesh.size, f->mesh.rank);
-    size_t bytes = rows * (size_t)f->T * (size_t)f->dir.model.cfg.vocab * sizeof(real);
-    size_t *offsets = calloc((size_t)f->mesh.size + 1, sizeof *offsets);
-    ASSERT(offsets != NULL);
-    char *all = NULL;
-    comm_sum_doubles(f->mesh.world, &f->loss_sum, 1);
-    if (grads_flag != NULL) fold_gradients(f, targets);
-    Status st = comm_allgather_bytes(f->mesh.world, f->logits, bytes, &all, offsets);
+    Status st = agree(collected_open(&c, f), f->mesh.world);
+    if (st == OK) st = collect(f, &c, targets);
     double loss = f->loss_sum / targets;
-    if (st == OK && f->mesh.rank == 0) st = write_result(f, (const real *)(void *)all, (real)loss);
+    if (st == OK && f->mesh.rank == 0) st = write_result(f, c.logits, (real)loss, c.grad);
     st = agree(st, f->mesh.world);
     if (st == OK) log_info("loss %.6f over %.0f targets: %s", loss, targets, out_path);
-    free(all);
-    free(offsets);
+    free(c.logits);
+    free(c.grad);
+    free(c.parts);
+    free(c.offsets);
     return st;
 }
 
 static void forward_close(Forward *f) {
+    free(f->row.bound);
     free(f->row.tokens);
     free(f->row.targets);
     free(f->row.pos);
@@ -232,7 +315,7 @@ Status cmd_forward(int argc, char **argv) {
     if (st == OK) st = check_words(&a);
     TRY(parallel_agree(st));
     Forward f = {.B = 0};
-    TRY(mesh_open(&f.mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
+    TRY(modeldir_mesh(&f.mesh, &a));
     st = agree(forward_open(&f, a.words[0], &a), f.mesh.world);
     if (st == OK && grads_flag != NULL) params_zero_grad(&f.dir.model.params);
     if (st == OK) st = agree(forward_rows(&f), f.mesh.world);

@@ -206,7 +206,7 @@ static Status generate_run(ModelDir *d, const Arguments *a) {
     SampleConfig sampling;
     Prompts p = {0};
     TRY(read_sampling(&sampling));
-    TRY(modeldir_open(d, model_path, a, false));
+    TRY(modeldir_open(d, model_path, a, NULL, false));
     if (print_ids == NULL) TRY(modeldir_need_tokenizer(d, model_path));
     Status st = read_prompts(&p, d);
     if (st == OK && p.count == 0) {

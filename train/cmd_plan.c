@@ -10,7 +10,7 @@
 
 static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text;
 static const Option OPTIONS[] = {
-    {"ranks", "R", "data-parallel ranks (default 1)", &ranks_text},
+    {"ranks", "R", "ranks in all (default 1); parallel.sp and parallel.tp share them out", &ranks_text},
     {"preset", "NAME", "plan a preset instead of a configuration file", &preset_text},
     {"vocab", "V", "vocabulary where neither file nor preset fixes it (default 32768)",
      &vocab_text},
@@ -33,36 +33,46 @@ static double gib(double bytes) {
     return bytes / 1073741824.0;
 }
 
-// Memory of activations and their gradients, measured by dry runs of the real model code.
-static size_t plan_activations(Model *m, const TrainConfig *t, int rows) {
-    Tape *tp = tape_new();
-    run_measure_tape(tp, m, t, rows);
-    tape_dry(tp, true);  // notes the last run's needs
-    size_t bytes = tape_bytes(tp);
-    tape_free(tp);
-    return bytes;
+// Memory of activations and their gradients, measured by dry runs of the real model code. Ranks of
+// the sp axis differ (chunks, halos): the largest counts.
+static size_t plan_activations(Model *m, const TrainConfig *t, const Mesh *mesh, int rows) {
+    size_t most = 0;
+    Mesh each = *mesh;
+    m->mesh = &each;
+    for (each.sp_rank = 0; each.sp_rank < mesh->sp; each.sp_rank++) {
+        Tape *tp = tape_new();
+        run_measure_tape(tp, m, t, rows);
+        tape_dry(tp, true);  // notes the last run's needs
+        most = tape_bytes(tp) > most ? tape_bytes(tp) : most;
+        tape_free(tp);
+    }
+    m->mesh = mesh;
+    return most;
 }
 
-static void print_plan(Model *m, const RunConfig *cfg, int ranks) {
+static void print_plan(Model *m, const RunConfig *cfg) {
     const TrainConfig *t = &cfg->train;
+    const Mesh *mesh = m->mesh;
     double parameters = (double)model_parameters(m),
            stored = (double)m->params.total * sizeof(real);
     int64_t rows = t->batch_tokens / t->seq;
-    int micro = run_micro_rows(t, ranks);
-    double moments = 2.0 * stored / ranks;
-    double exchange = (double)reducer_bytes(&m->params, ranks, (size_t)t->bucket_mb << 20);
-    double activations = (double)plan_activations(m, t, micro);
+    int micro = run_micro_rows(t, mesh), replicas = mesh->dp * mesh->sp;
+    double moments = 2.0 * stored / (mesh->zero ? replicas : 1);
+    double exchange = (double)reducer_bytes(&m->params, replicas, (size_t)t->bucket_mb << 20);
+    double activations = (double)plan_activations(m, t, mesh, micro);
     printf("%s\n", model_dim_summary(&m->cfg));
     printf("parameters        %.*fM\n", parameters < 1e9 ? 2 : 1, parameters / 1e6);
     printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n",
            model_flops_per_token(m));
-    printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch on %d rank%s\n",
-           (long long)t->batch_tokens, (long long)rows, t->seq, micro, ranks,
-           ranks == 1 ? "" : "s");
+    printf("mesh              dp %d x sp %d x tp %d = %d rank%s\n", mesh->dp, mesh->sp, mesh->tp,
+           mesh->size, mesh->size == 1 ? "" : "s");
+    printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch\n",
+           (long long)t->batch_tokens, (long long)rows, t->seq, micro);
     printf("memory per rank, GiB\n");
-    printf("  weights         %10.4f\n", gib(stored));
+    printf("  weights         %10.4f   (1/%d of the split ones)\n", gib(stored), mesh->tp);
     printf("  gradients       %10.4f\n", gib(stored));
-    printf("  optimizer       %10.4f   (both moments, 1/%d of them)\n", gib(moments), ranks);
+    printf("  optimizer       %10.4f   (both moments, 1/%d of them)\n", gib(moments),
+           mesh->zero ? replicas : 1);
     printf("  exchange        %10.4f\n", gib(exchange));
     printf("  activations     %10.4f   (and their gradients, one micro-batch)\n", gib(activations));
     printf("  total           %10.4f\n", gib(2 * stored + moments + exchange + activations));
@@ -88,8 +98,10 @@ static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
         cfg->train.steps = 1;  // of no importance here
     TRY(run_config_check(cfg));
     Model m;
-    Status st = model_open(&m, &cfg->model);
-    if (st == OK) print_plan(&m, cfg, (int)ranks);
+    Mesh mesh;
+    TRY(mesh_plan(&mesh, &cfg->parallel, (int)ranks, 0));
+    Status st = model_open(&m, &cfg->model, &mesh);
+    if (st == OK) print_plan(&m, cfg);
     model_close(&m);
     return st;
 }

@@ -11,12 +11,11 @@ Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) {
     int64_t all = count;
     if (limit_tokens > 0 && limit_tokens < count) count = limit_tokens;
     Window w = {0};
-    Status st = agree(window_open(&w, run->cfg.train.eval_seq), run->mesh.world);
+    Status st = agree(window_open(&w, run->cfg.train.eval_seq, &run->mesh), run->mesh.world);
     WindowSum sum = {0, 0};
     tape_set_hooks(run->tape, NULL);
     if (st == OK) {
-        window_losses(&w, &sum, run->tape, &run->model, ids, count, run->mesh.dp_rank,
-                      run->mesh.dp);
+        window_losses(&w, &sum, run->tape, &run->model, ids, count);
     }
     window_close(&w);
     TRY(st);

@@ -96,7 +96,7 @@ static Status sample_here(Run *run) {
         char *text = bpe_decode(run->bpe, ids, (size_t)(end - ids), false, &bytes);
         snprintf(name, sizeof name, "step_%08lld.txt", (long long)run->step);
         path_join(path, dir, name);
-        if (st == OK) st = file_write(path, text, bytes);
+        if (st == OK && run->mesh.rank == 0) st = file_write(path, text, bytes);
         free(text);
     }
     free(ids);
@@ -104,7 +104,8 @@ static Status sample_here(Run *run) {
 }
 
 static Status write_sample(Run *run) {
-    return agree(run->mesh.rank == 0 ? sample_here(run) : OK, run->mesh.world);
+    bool takes_part = run->mesh.dp_rank == 0 && run->mesh.sp_rank == 0;  // with its tp axis
+    return agree(takes_part ? sample_here(run) : OK, run->mesh.world);
 }
 
 static Status evaluate(Run *run, bool final) {

@@ -4,18 +4,33 @@
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
 
-static Status read_config(ModelConfig *m, const char *dir, const Arguments *settings) {
-    char path[PATH_BYTES];
-    Section section = {MODEL_FIELDS, MODEL_FIELD_COUNT, m};
-    Config *c = config_new(&section, 1);
-    path_join(path, dir, "config.json");
-    Status st = model_config_read_hf(m, path);
+// The words of the command line, over whatever m and p hold; config.json, when given, is read first.
+static Status read_settings(ModelConfig *m, ParallelConfig *p, const char *config_json,
+                            const Arguments *settings) {
+    Section sections[] = {{MODEL_FIELDS, MODEL_FIELD_COUNT, m},
+                          {PARALLEL_FIELDS, PARALLEL_FIELD_COUNT, p}};
+    Config *c = config_new(sections, 2);
+    Status st = config_json == NULL ? OK : model_config_read_hf(m, config_json);
     for (int i = 0; st == OK && settings != NULL && i < settings->setting_count; i++) {
         st = config_set(c, settings->settings[i], "command line");
     }
     config_free(c);
-    TRY(st);
+    return st;
+}
+
+static Status read_config(ModelConfig *m, const char *dir, const Arguments *settings) {
+    char path[PATH_BYTES];
+    ParallelConfig unused;
+    path_join(path, dir, "config.json");
+    TRY(read_settings(m, &unused, path, settings));
     return model_config_resolve(m, NULL);
+}
+
+Status modeldir_mesh(Mesh *mesh, const Arguments *settings) {
+    ModelConfig unused;
+    ParallelConfig p;
+    TRY(parallel_agree(read_settings(&unused, &p, NULL, settings)));
+    return mesh_open(mesh, &p);
 }
 
 static Status open_tokenizer(ModelDir *d, const char *dir) {
@@ -27,7 +42,8 @@ static Status open_tokenizer(ModelDir *d, const char *dir) {
     return OK;
 }
 
-Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, bool with_grad) {
+Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, const Mesh *mesh,
+                     bool with_grad) {
     *d = (ModelDir){.eos = -1};
     ModelConfig cfg;
     if (!path_is_dir(dir)) {
@@ -37,7 +53,7 @@ Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, bo
     bool head, differs;
     TRY(hf_peek_tied(dir, &head, &differs));
     if (cfg.tied && differs) cfg.tied = false;
-    TRY(model_open(&d->model, &cfg));
+    TRY(model_open(&d->model, &cfg, mesh));
     TRY(params_reserve(&d->model.params, with_grad));
     Dtype stored;
     TRY(hf_import(&d->model.params, dir, cfg.tied, &stored));

@@ -12,7 +12,10 @@ typedef struct ModelDir {
 } ModelDir;
 
 // settings: model.* words of the command line override what config.json says (block, recompute, ...).
-// Not collective: every rank reads for itself.
-Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, bool with_grad) CHECKED;
+// mesh: see model_open. Not collective: every rank reads its share for itself.
+Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, const Mesh *mesh,
+                     bool with_grad) CHECKED;
+// Opens the mesh that parallel.* words of the command line ask for. Collective(world).
+Status modeldir_mesh(Mesh *mesh, const Arguments *settings) CHECKED;
 void modeldir_close(ModelDir *d);
 Status modeldir_need_tokenizer(const ModelDir *d, const char *dir) CHECKED;

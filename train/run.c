@@ -2,6 +2,7 @@
 #include "train/run.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -58,30 +59,42 @@ static Status open_model(Run *run, const Config *origins) {
         FAIL(E_USAGE, "raise model.vocab, or lower data.vocab and prepare again",
              "model.vocab=%d is smaller than the tokenizer's %d", m->vocab, vocab);
     }
-    TRY(model_open(&run->model, m));
+    TRY(model_open(&run->model, m, &run->mesh));
     return params_reserve(&run->model.params, true);
 }
 
-int run_micro_rows(const TrainConfig *t, int dp) {
-    int64_t share = (int64_t)split_count((size_t)(t->batch_tokens / t->seq), dp, 0);
-    int rows = t->micro_rows > 0 ? t->micro_rows : MICRO_TOKENS / t->seq;
+int run_micro_rows(const TrainConfig *t, const Mesh *mesh) {
+    int64_t share = (int64_t)split_count((size_t)(t->batch_tokens / t->seq), mesh->dp, 0);
+    int rows = t->micro_rows;
+    if (rows == 0) rows = MICRO_TOKENS / (int)split_count((size_t)t->seq, mesh->sp, 0);
     if (rows > share) rows = (int)share;
     return rows > 0 ? rows : 1;
 }
 
+// A batch of `rows` rows of T tokens as this rank sees it, without contents.
+static Batch shape_of(const Mesh *mesh, int *bound, int rows, int T) {
+    split_bounds(bound, T, mesh->sp);
+    int tokens = bound[mesh->sp_rank + 1] - bound[mesh->sp_rank];
+    return (Batch){.seq = {.B = rows, .T = tokens, .bound = bound}};
+}
+
 void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows) {
-    Batch train = {.seq = {.B = rows, .T = t->seq}}, eval = {.seq = {.B = 1, .T = t->eval_seq}};
+    int *bound = calloc((size_t)m->mesh->sp + 1, sizeof *bound);
+    ASSERT(bound != NULL);
+    Batch train = shape_of(m->mesh, bound, rows, t->seq);
     tape_dry(tp, true);
     tape_backward(tp, model_loss(tp, m, &train, NULL));
+    Batch eval = shape_of(m->mesh, bound, 1, t->eval_seq);
     tape_dry(tp, false);
     model_loss(tp, m, &eval, NULL);
+    free(bound);
 }
 
 Status run_open_training(Run *run) {
     int count;
     size_t bucket = (size_t)run->cfg.train.bucket_mb << 20;
     TrainConfig *t = &run->cfg.train;
-    t->micro_rows = run_micro_rows(t, run->mesh.dp);
+    t->micro_rows = run_micro_rows(t, &run->mesh);
     TRY(reducer_open(&run->reducer, &run->mesh, &run->model.params, bucket));
     const Range *ranges = reducer_ranges(run->reducer, &count);
     TRY(optim_open(&run->optim, &run->cfg.optim, ranges, count));
@@ -99,7 +112,7 @@ static void source_advance(void *user, int64_t global_rows) {
 
 static Status open_loader(Run *run) {
     TRY(loader_open(&run->loader, run->corpus, run->cfg.data.mix, run->cfg.train.seq,
-                    (uint64_t)run->cfg.train.seed));
+                    (uint64_t)run->cfg.train.seed, run->mesh.sp, run->mesh.sp_rank));
     run->source = (RowSource){source_rows, source_advance, run->loader};
     return OK;
 }

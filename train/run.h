@@ -61,7 +61,8 @@ typedef struct Phases {
     double data, forward, backward, reduce, update;
 } Phases;
 
-// Where a step's rows come from: the loader, or made-up tokens (bench).
+// Where a step's rows come from: the loader, or made-up tokens (bench). With sequence parallelism, this rank's chunk
+// of them.
 typedef struct RowSource {
     Status (*rows)(void *user, Batch *out, int64_t row, int rows);
     void (*advance)(void *user, int64_t global_rows);
@@ -92,9 +93,9 @@ typedef struct Run {
 Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
 void run_close(Run *run);
 int64_t run_global_rows(const Run *run);      // sequences of a global batch
-// Rows a micro-batch: the configured number, else about 8192 tokens, never more than the largest share.
-int run_micro_rows(const TrainConfig *t, int dp);
-// Dry runs of a training micro-batch and of an evaluation window: tape_bytes, or tape_reserve, next.
+// Rows a micro-batch: the configured number, else about 8192 tokens a rank, never more than the largest share.
+int run_micro_rows(const TrainConfig *t, const Mesh *mesh);
+// Dry runs of a training micro-batch and of an evaluation window on m->mesh: tape_bytes, or tape_reserve, next.
 void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows);
 // The part of run_open after the model: reducer, optimiser, tape memory. Not collective.
 Status run_open_training(Run *run) CHECKED;

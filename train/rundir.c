@@ -92,9 +92,11 @@ static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
 }
 
 // Now rather than after an hour of preparing text. Imported sizes are read later.
-static Status check_model(const RunConfig *cfg, const Config *origins) {
+static Status check_model(const RunConfig *cfg, const Config *origins, const Mesh *mesh) {
     ModelConfig m = cfg->model;
-    return cfg->train.init[0] == '\0' ? model_config_resolve(&m, origins) : OK;
+    if (cfg->train.init[0] != '\0') return OK;
+    TRY(model_config_resolve(&m, origins));
+    return model_check_mesh(&m, mesh);
 }
 
 Status rundir_lock(const char *run_dir, int *lock) {
@@ -108,7 +110,7 @@ Status rundir_lock(const char *run_dir, int *lock) {
 
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     Status st = run_config_check(cfg);
-    if (st == OK) st = check_model(cfg, origins);
+    if (st == OK) st = check_model(cfg, origins, mesh);
     if (st == OK) st = corpus_check_outside(&cfg->data, "train.run_dir", cfg->train.run_dir);
     if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
     return agree(st, mesh->world);

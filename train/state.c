@@ -11,17 +11,28 @@
 typedef struct Tables {
     char (*names)[2][PARAM_NAME_BYTES + 2];
     Slice *weights, *moments;  // whole tensors: layouts
-    Slice *owned;              // this rank's pieces of the moments
-    int rows, owned_count;
+    Slice *shares, *owned;     // this rank's of the weights, its pieces of the moments
+    int rows, share_count, owned_count;
 } Tables;
 
-static Slice whole_slice(const Param *p, const char *name, real *data) {
+static Slice whole_slice(const Param *p, const char *name) {
     Slice s = {.tensor = name, .ndim = p->ndim};
     memcpy(s.dim, p->dim, sizeof s.dim);
-    return slice_range(&s, 0, p->count, data);
+    return slice_range(&s, 0, p->whole, NULL);
 }
 
-// Pieces of row p inside one owned range; `packed` is where the range begins in the optimiser's
+// This rank's share of a tensor.
+static Slice share_slice(const Param *p, const Slice *layout, real *data) {
+    Slice s = *layout;
+    s.begin = p->share.begin;
+    s.run = p->share.run;
+    s.stride = p->share.stride;
+    s.runs = p->share.runs;
+    s.data = data;
+    return s;
+}
+
+// Pieces of row p inside one updated range; `packed` is where the range begins in the optimiser's
 // arrays.
 static void add_owned(Tables *t, const Run *run, int row, Range range, size_t packed) {
     const Param *p = &run->model.params.rows[row];
@@ -31,33 +42,58 @@ static void add_owned(Tables *t, const Run *run, int row, Range range, size_t pa
     if (from >= to) return;
     real *const moments[2] = {run->optim.m, run->optim.v};
     for (int k = 0; k < 2; k++) {
-        t->owned[t->owned_count++] =
-            slice_range(&t->moments[2 * row + k], from - p->offset, to - from,
-                        moments[k] + packed + (from - range.begin));
+        Slice share = share_slice(p, &t->moments[2 * row + k], NULL);
+        real *data = moments[k] + packed + (from - range.begin);
+        Slice *parts = &t->owned[t->owned_count];
+        int count = slice_cut(parts, &share, from - p->offset, to - from);
+        for (int i = 0; i < count; i++) {
+            parts[i].data = data;
+            data += slice_elements(&parts[i]);
+        }
+        t->owned_count += count;
     }
 }
 
-static Status tables_open(Tables *t, const Run *run) {
+static Status tables_new(Tables *t, size_t rows, size_t ranges) {
+    t->rows = (int)rows;
+    t->names = calloc(rows, sizeof *t->names);
+    t->weights = calloc(rows, sizeof(Slice));
+    t->shares = calloc(rows, sizeof(Slice));
+    t->moments = calloc(2 * rows, sizeof(Slice));
+    t->owned = calloc(2 * CUT_SLICES * (rows + ranges), sizeof(Slice));
+    if (!t->names || !t->weights || !t->shares || !t->moments || !t->owned)
+        FAIL(E_NOMEM, "", "out of memory");
+    return OK;
+}
+
+// Several ranks hold the same numbers; of those, one writes. All read.
+static bool writes_row(const Run *run, const Param *p, bool moments) {
+    const Mesh *m = &run->mesh;
+    bool first = m->dp_rank == 0 && m->sp_rank == 0;
+    if (p->tp_axis < 0 && m->tp_rank > 0) return false;
+    return first || (moments && m->zero);
+}
+
+static Status tables_open(Tables *t, const Run *run, bool saving) {
     const ParamSet *ps = &run->model.params;
     int ranges;
     const Range *owned = reducer_ranges(run->reducer, &ranges);
-    t->rows = ps->count;
-    t->names = calloc((size_t)ps->count, sizeof *t->names);
-    t->weights = calloc((size_t)ps->count, sizeof(Slice));
-    t->moments = calloc(2 * (size_t)ps->count, sizeof(Slice));
-    t->owned = calloc(2 * (size_t)(ps->count + ranges), sizeof(Slice));
-    if (!t->names || !t->weights || !t->moments || !t->owned) FAIL(E_NOMEM, "", "out of memory");
+    TRY(tables_new(t, (size_t)ps->count, (size_t)ranges));
     for (int i = 0; i < ps->count; i++) {
         const Param *p = &ps->rows[i];
-        t->weights[i] = whole_slice(p, p->name, p->data);
+        t->weights[i] = whole_slice(p, p->name);
+        if (!saving || writes_row(run, p, false))
+            t->shares[t->share_count++] = share_slice(p, &t->weights[i], p->data);
         for (int k = 0; k < 2; k++) {
             snprintf(t->names[i][k], sizeof t->names[i][k], "%c.%s", "mv"[k], p -> name);
-            t->moments[2 * i + k] = whole_slice(p, t->names[i][k], NULL);
+            t->moments[2 * i + k] = whole_slice(p, t->names[i][k]);
         }
     }
     size_t packed = 0;
     for (int r = 0; r < ranges; r++) {
-        for (int i = 0; i < ps->count; i++) add_owned(t, run, i, owned[r], packed);
+        for (int i = 0; i < ps->count; i++) {
+            if (!saving || writes_row(run, &ps->rows[i], true)) add_owned(t, run, i, owned[r], packed);
+        }
         packed += owned[r].count;
     }
     return OK;
@@ -66,21 +102,21 @@ static Status tables_open(Tables *t, const Run *run) {
 static void tables_close(Tables *t) {
     free(t->names);
     free(t->weights);
+    free(t->shares);
     free(t->moments);
     free(t->owned);
 }
 
 // Collective(world).
-static Status tables_agree(Tables *t, const Run *run) {
-    Status st = agree(tables_open(t, run), run->mesh.world);
+static Status tables_agree(Tables *t, const Run *run, bool saving) {
+    Status st = agree(tables_open(t, run, saving), run->mesh.world);
     if (st != OK) tables_close(t);
     return st;
 }
 
-// Weights are the same everywhere: rank 0 writes them, every rank reads them.
-static void tables_parts(const Tables *t, bool all_weights, CkptPart parts[2]) {
+static void tables_parts(const Tables *t, CkptPart parts[2]) {
     parts[0] = (CkptPart){.file = "model.safetensors",
-                          .mine = {t->weights, all_weights ? t->rows : 0},
+                          .mine = {t->shares, t->share_count},
                           .layout = t->weights,
                           .layout_count = t->rows};
     parts[1] = (CkptPart){.file = "optimizer.safetensors",
@@ -143,7 +179,7 @@ Status run_save(Run *run) {
     Tables t = {0};
     char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "ckpt");
-    TRY(tables_agree(&t, run));
+    TRY(tables_agree(&t, run, true));
     PackOut *counters = counters_pack(run);
     size_t bytes;
     const char *state = packout_data(counters, &bytes);
@@ -157,7 +193,7 @@ Status run_save(Run *run) {
                   .corpus = corpus_hash(run->corpus)};
     m.tokenizer.low = bpe_hash(run->bpe, &m.tokenizer.high);
     CkptPart parts[2];
-    tables_parts(&t, run->mesh.rank == 0, parts);
+    tables_parts(&t, parts);
     Status st = checkpoint_save(&run->mesh, dir, parts, 2, &m, (int)run->cfg.train.keep);
     packout_free(counters);
     tables_close(&t);
@@ -172,9 +208,9 @@ Status run_resume(Run *run) {
     TRY(checkpoint_find(&run->mesh, dir, &step));
     if (step < 0) return run_reset(run);
     Tables t = {0};
-    TRY(tables_agree(&t, run));
+    TRY(tables_agree(&t, run, false));
     CkptPart parts[2];
-    tables_parts(&t, true, parts);
+    tables_parts(&t, parts);
     Manifest m = {0};
     Status st = checkpoint_load(&run->mesh, dir, step, parts, 2, &m);
     tables_close(&t);
@@ -189,10 +225,15 @@ Status run_resume(Run *run) {
 
 // ---- export ------------------------------------------------------------------------------------
 
+// The weights are those of the newest checkpoint, which the end of a run has just written: no rank
+// holds them all.
 static Status export_here(const Run *run, const char *dir) {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], step[PATH_BYTES], name[64];
     TRY(dir_make(dir));
-    TRY(hf_export(&run->model.params, dir, sizeof(real) == 8 ? DTYPE_F64 : DTYPE_F32, 0));
+    snprintf(name, sizeof name, "ckpt/step_%08lld", (long long)run->step);
+    path_join(step, run->cfg.train.run_dir, name);
+    path_join(path, dir, "model.safetensors");
+    TRY(checkpoint_export_weights(step, path));
     path_join(path, dir, "config.json");
     char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
     Status st = file_write(path, text, strlen(text));

@@ -29,12 +29,21 @@ static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_C
     Tensor *loss = model_loss(run->tape, &run->model, batch, NULL);
     phase_end(&run->phases.forward, &clock);
     tape_backward(run->tape, loss);
-    red[RED_LOSS] += tensor_item(loss);
-    red[RED_TOKENS] += (double)batch->valid;
+    if (run->mesh.tp_rank == 0) {  // tp ranks hold the same loss
+        red[RED_LOSS] += tensor_item(loss);
+        red[RED_TOKENS] += (double)batch->valid;
+    }
     phase_end(&run->phases.backward, &clock);
 }
 
-// This rank's rows of the global batch, in micro-batches; there may be none.
+// The next rows. Ranks that share them exchange inside the pass, so that all have them or none goes
+// on; a rank on its own can tell the others at the end of the step.
+static Status next_rows(Run *run, Batch *batch, size_t row, int rows) {
+    Status st = run->source.rows(run->source.user, batch, (int64_t)row, rows);
+    return comm_size(run->mesh.team) > 1 ? agree(st, run->mesh.team) : st;
+}
+
+// This team's rows of the global batch, in micro-batches; there may be none.
 static Status local_gradients(Run *run, double red[RED_COUNT]) {
     size_t rows = (size_t)run_global_rows(run);
     size_t row = split_begin(rows, run->mesh.dp, run->mesh.dp_rank);
@@ -44,7 +53,7 @@ static Status local_gradients(Run *run, double red[RED_COUNT]) {
         int n = (int)(end - row < micro ? end - row : micro);
         double clock = clock_s();
         Batch batch;
-        TRY(run->source.rows(run->source.user, &batch, (int64_t)row, n));
+        TRY(next_rows(run, &batch, row, n));
         phase_end(&run->phases.data, &clock);
         row += (size_t)n;
         micro_step(run, &batch, row == end, red);
@@ -78,6 +87,7 @@ static Status check_reduced(const Run *run, Status mine, const double red[RED_CO
 // All ranks: clip, update the owned shard, gather everyone's weights.
 static void apply_update(Run *run, const StepResult *r) {
     const TrainConfig *t = &run->cfg.train;
+    reducer_share(run->reducer);
     double clip = t->clip > 0 && r->grad_norm > t->clip ? t->clip / r->grad_norm : 1.0;
     optim_update(&run->optim, &run->model.params, run->step + 1, r->lr, clip / (double)r->tokens);
 }

@@ -3,15 +3,17 @@
 
 #include <stdlib.h>
 
-Status window_open(Window *w, int T) {
-    size_t n = (size_t)T;
-    *w = (Window){T,
+Status window_open(Window *w, int T, const Mesh *mesh) {
+    size_t n = split_count((size_t)T, mesh->sp, 0);
+    *w = (Window){mesh,
+                  T,
+                  calloc((size_t)mesh->sp + 1, sizeof(int)),
                   calloc(n, sizeof(int32_t)),
                   calloc(n, sizeof(int32_t)),
                   calloc(n, sizeof(int64_t)),
                   calloc(n, sizeof(int)),
                   calloc(n, sizeof(uint8_t))};
-    if (!w->tokens || !w->targets || !w->pos || !w->first || !w->start) {
+    if (!w->bound || !w->tokens || !w->targets || !w->pos || !w->first || !w->start) {
         FAIL(E_NOMEM, "use shorter windows: train.eval_seq or --seq",
              "out of memory for a window of %d tokens", T);
     }
@@ -19,6 +21,7 @@ Status window_open(Window *w, int T) {
 }
 
 void window_close(Window *w) {
+    free(w->bound);
     free(w->tokens);
     free(w->targets);
     free(w->pos);
@@ -27,27 +30,47 @@ void window_close(Window *w) {
     *w = (Window){0};
 }
 
-// Inputs ids[at..at+T), targets one later; the last window may be shorter.
-static Batch window_fill(Window *w, const int32_t *ids, int64_t at, int64_t count) {
-    int n = count - 1 - at < w->T ? (int)(count - 1 - at) : w->T;
-    for (int i = 0; i < n; i++) {
-        w->tokens[i] = ids[at + i];
-        w->targets[i] = ids[at + i + 1];
-        w->pos[i] = i;
-    }
-    return (Batch){.seq = {.B = 1, .T = n, .pos = w->pos, .first = w->first, .start = w->start},
+// This rank's chunk of a window of n tokens.
+static Batch window_chunk(const Window *w, int n) {
+    int rank = w->mesh->sp_rank;
+    split_bounds(w->bound, n, w->mesh->sp);
+    int tokens = w->bound[rank + 1] - w->bound[rank];
+    return (Batch){.seq = {.B = 1,
+                           .T = tokens,
+                           .pos = w->pos,
+                           .first = w->first,
+                           .start = w->start,
+                           .bound = w->bound},
                    .tokens = w->tokens,
                    .targets = w->targets,
-                   .valid = n};
+                   .valid = tokens};
+}
+
+Batch window_shape(const Window *w) {
+    return window_chunk(w, w->T);
+}
+
+// Inputs ids[at..at+T), targets one later; the last window may be shorter.
+static Batch window_fill(const Window *w, const int32_t *ids, int64_t at, int64_t count) {
+    Batch b = window_chunk(w, count - 1 - at < w->T ? (int)(count - 1 - at) : w->T);
+    int begin = w->bound[w->mesh->sp_rank];
+    for (int i = 0; i < b.seq.T; i++) {
+        w->tokens[i] = ids[at + begin + i];
+        w->targets[i] = ids[at + begin + i + 1];
+        w->pos[i] = begin + i;
+    }
+    return b;
 }
 
 void window_losses(Window *w, WindowSum *sum, Tape *tape, Model *model, const int32_t *ids,
-                   int64_t count, int begin, int stride) {
+                   int64_t count) {
     int64_t windows = count > 1 ? (count - 2) / w->T + 1 : 0;
-    for (int64_t i = begin; i < windows; i += stride) {
+    for (int64_t i = w->mesh->dp_rank; i < windows; i += w->mesh->dp) {
         Batch b = window_fill(w, ids, i * w->T, count);
         tape_begin(tape, false);
-        sum->nats += tensor_item(model_loss(tape, model, &b, NULL));
+        double nats = tensor_item(model_loss(tape, model, &b, NULL));
+        if (w->mesh->tp_rank > 0) continue;  // tp ranks hold the same loss
+        sum->nats += nats;
         sum->tokens += (double)b.valid;
     }
 }

@@ -4,9 +4,11 @@
 
 #include "model/model.h"
 
-// Buffers of one window: a batch of a single row.
+// Buffers of one window: a batch of a single row, of which sequence parallelism leaves this rank a chunk.
 typedef struct Window {
+    const Mesh *mesh;
     int T;
+    int *bound;  // (sp+1) of the window at hand
     int32_t *tokens, *targets;
     int64_t *pos;
     int *first;
@@ -17,8 +19,11 @@ typedef struct WindowSum {
     double nats, tokens;  // sum over predicted tokens, and how many they were
 } WindowSum;
 
-Status window_open(Window *w, int T) CHECKED;  // E_NOMEM; window_close in any case
+Status window_open(Window *w, int T, const Mesh *mesh) CHECKED;  // E_NOMEM; window_close in any case
 void window_close(Window *w);
-// Adds the windows begin, begin + stride, ... of ids (count) to *sum. The tape has room for a batch of (1,T).
+// The shape of a whole window, for dry runs.
+Batch window_shape(const Window *w);
+// Adds every dp'th window of ids (count) to *sum, on one rank of each team for each token: sums over the world count
+// once. The tape has room for window_shape. Collective(team).
 void window_losses(Window *w, WindowSum *sum, Tape *tape, Model *model, const int32_t *ids,
-                   int64_t count, int begin, int stride);
+                   int64_t count);

@@ -35,11 +35,24 @@ typedef struct LightningState {
     real *S;     // (B,H,A,E)
 } LightningState;
 
+// W_o (u * srms(o)), one norm over all heads: those of other ranks, too.
+static Tensor *gate_and_project(const MixerRun *run, Tensor *u, Tensor *o) {
+    Tape *tp = run->tp;
+    Model *m = run->m;
+    Tensor *out = tape_param(tp, &m->params.rows[run->layer->param[OUT]]);
+    real eps = (real)m->cfg.norm_eps;
+    if (m->mesh == NULL || m->mesh->tp == 1) {
+        return op_linear(tp, op_mul(tp, u, op_srms(tp, o, eps)), out);
+    }
+    Tensor *z = op_linear(tp, op_mul(tp, u, o), out);
+    return op_tp_sum_normed(tp, m->mesh, z, o, m->cfg.width, eps);
+}
+
 static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
     Tape *tp = run->tp;
     Model *m = run->m;
     const Layer *layer = run->layer;
-    int C = m->cfg.width, H = m->cfg.heads;
+    int C = width_here(m), H = heads_here(m);
     const Param *rows = m->params.rows;
 
     Tensor *qkvu = op_linear(tp, x, tape_param(tp, (Param *)&rows[layer->param[QKVU]]));
@@ -55,19 +68,18 @@ static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
     LightningState *state = run->state;
     LightningArgs args = {.heads = H,
                           .block = m->cfg.block,
-                          .decay = layer->decay,
+                          .decay = layer->decay + (m->mesh == NULL ? 0 : m->mesh->tp_rank * H),
                           .state = state == NULL ? NULL : state->S};
-    Tensor *o = op_lightning(tp, q, k, v, run->seq, &args);
+    Tensor *o = op_seq_lightning(tp, m->mesh, q, k, v, run->seq, &args);
     tape_site(tp, "head_out", layer->index, o);
-    Tensor *y = op_srms(tp, o, (real)m->cfg.norm_eps);  // one norm over all heads
-    return op_linear(tp, op_mul(tp, u, y), tape_param(tp, (Param *)&rows[layer->param[OUT]]));
+    return gate_and_project(run, u, o);
 }
 
 static void *lightning_open(const Model *m, const Layer *layer, int B) {
     LightningState *s = calloc(1, sizeof *s);
     if (s == NULL) return NULL;
     s->B = B;
-    s->row = (size_t)m->cfg.heads * (size_t)feature_size(&m->cfg, layer) * (size_t)m->cfg.head_size;
+    s->row = (size_t)heads_here(m) * (size_t)feature_size(&m->cfg, layer) * (size_t)m->cfg.head_size;
     s->S = calloc((size_t)B * s->row, sizeof(real));
     if (s->S != NULL) return s;
     free(s);

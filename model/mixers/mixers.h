@@ -1,5 +1,6 @@
-// Token mixers: one file and one row of the table each. x is the normalised input (N,C); the result is
-// added to the residual stream by the block.
+// Token mixers: one file and one row of the table each. x is the normalised input (N,C), already inside the tp axis
+// (op_tp_enter): a mixer works on this rank's heads and sums over the axis at its end. The result is added to the
+// residual stream by the block.
 #pragma once
 
 #include "model/model.h"

@@ -75,12 +75,13 @@ static Tensor *attend(const MixerRun *run, Tensor *x, int window) {
     Tensor *q = op_linear(tp, x, tape_param(tp, &rows[p[Q]]));
     Tensor *k = op_linear(tp, x, tape_param(tp, &rows[p[K]]));
     Tensor *v = op_linear(tp, x, tape_param(tp, &rows[p[V]]));
-    q = op_rope(tp, q, run->seq, c->rope_base, c->heads);
-    k = op_rope(tp, k, run->seq, c->rope_base, c->kv_heads);
-    AttentionArgs args = {.heads = c->heads, .kv_heads = c->kv_heads, .window = window};
+    int H = heads_here(run->m), Hk = kv_heads_here(run->m);
+    q = op_rope(tp, q, run->seq, c->rope_base, H);
+    k = op_rope(tp, k, run->seq, c->rope_base, Hk);
+    AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = window};
     Tensor *o;
     if (run->state == NULL) {
-        o = op_attention(tp, q, k, v, run->seq, &args);
+        o = op_seq_attention(tp, run->m->mesh, q, k, v, run->seq, &args);
     } else {
         KvCache *cache = run->state;
         if (!tape_is_dry(tp)) cache_append(cache, k, v, run->seq->T);
@@ -88,7 +89,7 @@ static Tensor *attend(const MixerRun *run, Tensor *x, int window) {
         o = op_attention_cached(tp, q, &view, run->seq, &args);
     }
     tape_site(tp, "head_out", run->layer->index, o);
-    return op_linear(tp, o, tape_param(tp, &rows[p[O]]));
+    return op_tp_sum(tp, run->m->mesh, op_linear(tp, o, tape_param(tp, &rows[p[O]])));
 }
 
 static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
@@ -103,7 +104,7 @@ static void *cache_open(const Model *m, const Layer *layer, int B) {
     KvCache *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
     c->B = B;
-    c->width = m->cfg.kv_heads * m->cfg.head_size;
+    c->width = kv_heads_here(m) * m->cfg.head_size;
     c->length = calloc((size_t)B, sizeof *c->length);
     if (c->length != NULL) return c;
     free(c);

@@ -23,7 +23,7 @@ typedef struct Fixture {
 static void fixture_open(Fixture *f, const char *mix, int T) {
     made_corpus(f->dir, SOURCES, COUNT);
     cr_assert_eq(corpus_open(&f->corpus, f->dir), OK, "%s", err_message());
-    cr_assert_eq(loader_open(&f->loader, f->corpus, mix, T, SEED), OK, "%s", err_message());
+    cr_assert_eq(loader_open(&f->loader, f->corpus, mix, T, SEED, 1, 0), OK, "%s", err_message());
     f->T = T;
 }
 
@@ -174,7 +174,7 @@ static void log_ranks(Log *log, const Fixture *f, int ranks, int micro) {
     memset(log, 0, sizeof *log);
     for (int r = ranks - 1; r >= 0; r--) {
         Loader *l;
-        cr_assert_eq(loader_open(&l, f->corpus, NULL, LOG_T, SEED), OK);
+        cr_assert_eq(loader_open(&l, f->corpus, NULL, LOG_T, SEED, 1, 0), OK);
         int begin = (int)split_begin(LOG_BATCH, ranks, r),
             end = (int)split_begin(LOG_BATCH, ranks, r + 1);
         for (int step = 0; step < LOG_STEPS; step++) {
@@ -224,13 +224,13 @@ Test(loader, a_restart_at_any_step_goes_on_exactly) {
         again = whole;
         LoaderState st;
         Loader *l;
-        cr_assert_eq(loader_open(&l, f.corpus, NULL, LOG_T, SEED), OK);
+        cr_assert_eq(loader_open(&l, f.corpus, NULL, LOG_T, SEED, 1, 0), OK);
         for (int step = 0; step < stop; step++) loader_advance(l, LOG_BATCH);
         loader_state(l, &st);
         loader_close(l);
         cr_assert_eq(st.samples, stop * LOG_BATCH);
 
-        cr_assert_eq(loader_open(&l, f.corpus, NULL, LOG_T, SEED), OK);
+        cr_assert_eq(loader_open(&l, f.corpus, NULL, LOG_T, SEED, 1, 0), OK);
         cr_assert_eq(loader_restore(l, &st), OK, "%s", err_message());
         for (int step = stop; step < LOG_STEPS; step++) {
             memset(again.tokens[step], 0, sizeof again.tokens[step]);
@@ -287,7 +287,7 @@ Test(loader, weights_decide_what_is_read) {
     cr_assert_eq(loader_source_count(f.loader), COUNT);
     cr_assert_str_eq(loader_source_name(f.loader, 2), "tiny");
     Loader *l;
-    cr_assert_eq(loader_open(&l, f.corpus, "short=1", 8, SEED), E_USAGE);
+    cr_assert_eq(loader_open(&l, f.corpus, "short=1", 8, SEED, 1, 0), E_USAGE);
     cr_assert_null(l);
     fixture_close(&f);
 }

@@ -34,7 +34,7 @@ static inline Status made_config(ModelConfig *m, const char *settings) {
 static inline void made_model(Model *m, const char *settings) {
     ModelConfig cfg;
     cr_assert_eq(made_config(&cfg, settings), OK, "%s: %s", settings, err_message());
-    cr_assert_eq(model_open(m, &cfg), OK);
+    cr_assert_eq(model_open(m, &cfg, NULL), OK);
     cr_assert_eq(params_reserve(&m->params, true), OK);
     params_init(&m->params, 7);
     for (int i = 0; i < m->params.count; i++) {

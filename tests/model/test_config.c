@@ -74,7 +74,7 @@ Test(model_config, an_odd_head_size_is_fine_without_rope) {
 Test(model_config, a_model_without_vocabulary_is_refused) {
     ModelConfig cfg = resolved("model.layers=1");
     Model m;
-    cr_assert_eq(model_open(&m, &cfg), E_USAGE);
+    cr_assert_eq(model_open(&m, &cfg, NULL), E_USAGE);
     cr_assert_not_null(strstr(err_message(), "model.vocab"));
     model_close(&m);
 }
@@ -95,7 +95,7 @@ static void open_preset(const char *name, const char *text, void *user) {
     ModelConfig cfg = resolved(settings);
     if (cfg.vocab == 0) cfg.vocab = 100;
     Model m;
-    cr_assert_eq(model_open(&m, &cfg), OK);
+    cr_assert_eq(model_open(&m, &cfg, NULL), OK);
     cr_expect_gt(model_parameters(&m), 1000, "%s", name);
     cr_expect(text[0] != '\0');
     cr_expect(model_dim_summary(&cfg)[0] != '\0');

@@ -141,7 +141,11 @@ static void check_rows(Model *m) {
     real *together = made_forward(m, &b.b, NULL, false);
     for (int r = 0; r < B; r++) {
         Batch one = b.b;
-        one.seq = (SeqInfo){1, T, b.pos + r * T, b.first + r * T, b.start + r * T};
+        one.seq = (SeqInfo){.B = 1,
+                            .T = T,
+                            .pos = b.pos + r * T,
+                            .first = b.first + r * T,
+                            .start = b.start + r * T};
         one.tokens = b.tokens + r * T;
         real *alone = made_forward(m, &one, NULL, false);
         size_t count = (size_t)T * (size_t)m->cfg.width;

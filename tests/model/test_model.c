@@ -12,7 +12,7 @@ Test(model, ids_outside_of_the_vocabulary_are_refused) {
         char settings[256];
         snprintf(settings, sizeof settings, "model.preset=tnl-tiny model.vocab=10 %s", ids[i]);
         cr_assert_eq(made_config(&cfg, settings), OK);
-        cr_assert_eq(model_open(&m, &cfg), E_USAGE);
+        cr_assert_eq(model_open(&m, &cfg, NULL), E_USAGE);
         cr_assert_not_null(strstr(err_message(), ids[i]), "%s", err_message());
         model_close(&m);
     }
@@ -81,7 +81,7 @@ static size_t parameters_of(const char *settings) {
     ModelConfig cfg;
     Model m;
     cr_assert_eq(made_config(&cfg, settings), OK);
-    cr_assert_eq(model_open(&m, &cfg), OK);
+    cr_assert_eq(model_open(&m, &cfg, NULL), OK);
     size_t count = model_parameters(&m);
     model_close(&m);
     return count;

@@ -441,6 +441,16 @@ static void panic_when_calls_differ(const Mesh *mesh) {
     }
 }
 
+// The others wait for a message that never comes: the one in the collective says so.
+static void panic_when_a_rank_stays_away(const Mesh *mesh) {
+#ifdef __SANITIZE_ADDRESS__
+    check__set_patience(1);
+#endif
+    char data[1];
+    if (mesh->rank == 0) comm_barrier(mesh->world);
+    comm_recv(mesh->world, data, 1, 0, 1);
+}
+
 const MpiCase CASES_PARALLEL[] = {
     {"agree_spreads_the_failing_ranks_message", agree_spreads_the_failing_ranks_message},
     {"agree_prefers_the_worst_then_the_lowest", agree_prefers_the_worst_then_the_lowest},
@@ -456,5 +466,6 @@ const MpiCase CASES_PARALLEL[] = {
     {"reducer_runs_beside_other_collectives", reducer_runs_beside_other_collectives},
     {"panic_when_weights_differ", panic_when_weights_differ},
     {"panic_when_calls_differ", panic_when_calls_differ},
+    {"panic_when_a_rank_stays_away", panic_when_a_rank_stays_away},
     {NULL, NULL},
 };

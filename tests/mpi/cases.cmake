@@ -7,8 +7,8 @@ sterna_mpi_test(corpus_from_embedded_sample 2)
 # Cases that must take all ranks down with code 70.
 function(sterna_mpi_panic case)
   foreach(k ${ARGN})
-    add_test(NAME mpi.${case}.n${k} COMMAND bash -c
-      "${MPIEXEC_EXECUTABLE} -n ${k} $<TARGET_FILE:mpi_case> ${case} </dev/null; test $? -eq 70")
+    add_test(NAME mpi.${case}.n${k} COMMAND bash -c "out=$(${MPIEXEC_EXECUTABLE} -n ${k} \
+$<TARGET_FILE:mpi_case> ${case} 2>&1 </dev/null); code=$?; echo \"$out\"; test $code -eq 70 && grep -q '${PANIC_TEXT}' <<<\"$out\"")
     sterna_test(mpi.${case}.n${k} 60)
     set_tests_properties(mpi.${case}.n${k} PROPERTIES PROCESSORS ${k})
   endforeach()
@@ -21,9 +21,13 @@ foreach(case agree_spreads_the_failing_ranks_message agree_prefers_the_worst_the
     reducer_runs_beside_other_collectives)
   sterna_mpi_test(${case} 1 2 3 4)
 endforeach()
+set(PANIC_TEXT "rank 1 has")
 sterna_mpi_panic(panic_when_weights_differ 2 3)
 if(STERNA_SANITIZE MATCHES address)  # collectives are compared in debug builds only
+  set(PANIC_TEXT "rank 1 waits in comm_sum_doubles")
   sterna_mpi_panic(panic_when_calls_differ 2 3)
+  set(PANIC_TEXT "rank 0 waits in comm_barrier")
+  sterna_mpi_panic(panic_when_a_rank_stays_away 2 3)
 endif()
 
 # checkpoints
@@ -34,3 +38,8 @@ sterna_mpi_test(checkpoint_every_byte 1)
 sterna_mpi_test(checkpoint_blocks 1 2 3 4)
 sterna_mpi_test(checkpoint_block_holes 1 2 3)
 sterna_mpi_test(checkpoint_export_weights 1 2)
+
+# layouts: every grid of so many ranks inside one launch
+foreach(case layouts_agree_on_gradients layouts_agree_on_twenty_steps layouts_agree_on_a_llama)
+  sterna_mpi_test(${case} 1 2 3 4 6 8)
+endforeach()
