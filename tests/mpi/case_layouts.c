@@ -7,14 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/rng.h"
-#include "tests/mpi/case.h"
-#include "train/run.h"
+#include "tests/mpi/grid_run.h"
 
-enum { ROWS = 5, T = 193, V = 257, MICRO_ROWS = 2, STEPS = 20, MAX_SP = 4 };
-static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 model.vocab=257 "
-                               "model.layers=4 model.pattern=LNLW model.window=70 model.lrpe=first "
-                               "model.block=32 model.init_std=0.05 model.pad_id=0";
+enum { STEPS = 20 };
 #ifdef STERNA_F64
 static const double LOSS_MOST = 1e-12, GRAD_MOST = 1e-11, THETA_MOST = 1e-11;
 #else
@@ -22,147 +17,11 @@ static const double LOSS_MOST = 1e-6, GRAD_MOST = 1e-5, THETA_MOST = 2e-7 * T;
 #endif
 static const double STEP_LOSS_MOST = 1e-6, STEP_NORM_MOST = 5e-6;
 
-// Where documents start in each row: on borders of 2, 3 and 4 even chunks and beside them; nowhere.
-static const int STARTS[ROWS][8] = {{0, 97, 98, 150, -1},
-                                    {-1},
-                                    {0, 65, 129, -1},
-                                    {30, 49, 97, 145, 192, -1},
-                                    {0, 1, 96, 98, 99, 160, -1}};
-
-// ---- rows --------------------------------------------------------------------------------------
-
-// This rank's chunk of some rows.
-typedef struct Rows {
-    int bound[MAX_SP + 1], rank, sp;
-    int32_t tokens[ROWS * T], targets[ROWS * T];
-    int64_t pos[ROWS * T];
-    int first[ROWS * T], doc[ROWS * 8], doc_row[ROWS + 1];
-    uint8_t start[ROWS * T];
-} Rows;
-
-static int32_t token_at(int row, int t) {
-    return (int32_t)(rng_u64(3, STREAM_TEST, (uint64_t)(row * (T + 1) + t)) % V);
-}
-
-static bool starts_at(int row, int t) {
-    for (const int *s = STARTS[row]; *s >= 0; s++) {
-        if (*s == t) return true;
-    }
-    return false;
-}
-
-// Tokens [bound[rank], bound[rank+1]) of row `row`, as row `at` of the batch.
-static void row_fill(Rows *r, int at, int row, int64_t *valid) {
-    int begin = r->bound[r->rank], count = r->bound[r->rank + 1] - begin;
-    for (int t = 0, first = 0; t < T; t++) {
-        if (starts_at(row, t)) {
-            first = t;
-            r->doc[r->doc_row[at + 1]++] = t;
-        }
-        if (t < begin || t >= begin + count) continue;
-        int i = at * count + t - begin;
-        r->tokens[i] = token_at(row, t);
-        bool ends = t + 1 == T || starts_at(row, t + 1) || (row + t) % 11 == 5;
-        r->targets[i] = ends ? IGNORE_TARGET : token_at(row, t + 1);
-        r->pos[i] = t - first;
-        r->first[i] = first;
-        r->start[i] = t == first && starts_at(row, t);
-        *valid += !ends;
-    }
-}
-
-static Status rows_take(void *user, Batch *out, int64_t row, int rows) {
-    Rows *r = user;
-    int count = r->bound[r->rank + 1] - r->bound[r->rank];
-    *out = (Batch){.seq = {.B = rows,
-                           .T = count,
-                           .pos = r->pos,
-                           .first = r->first,
-                           .start = r->start,
-                           .bound = r->bound,
-                           .doc = r->doc,
-                           .doc_row = r->doc_row},
-                   .tokens = r->tokens,
-                   .targets = r->targets};
-    r->doc_row[0] = 0;
-    for (int i = 0; i < rows; i++) {
-        r->doc_row[i + 1] = r->doc_row[i];
-        row_fill(r, i, (int)row + i, &out->valid);
-    }
-    return OK;
-}
-
-static void rows_advance(void *user, int64_t global_rows) {
-    (void)user, (void)global_rows;
-}
-
-// Even chunks, or uneven ones with an empty one among them.
-static void rows_open(Rows *r, const Mesh *mesh, bool uneven) {
-    static const int UNEVEN[MAX_SP + 1][MAX_SP + 1] = {
-        {0}, {0, T}, {0, 1, T}, {0, 0, 98, T}, {0, 97, 97, 190, T}};
-    r->sp = mesh->sp;
-    r->rank = mesh->sp_rank;
-    split_bounds(r->bound, T, mesh->sp);
-    if (uneven) memcpy(r->bound, UNEVEN[mesh->sp], sizeof r->bound);
-}
-
-// ---- a run on a grid ---------------------------------------------------------------------------
-
-typedef struct Setup {
-    bool tied, uneven, recompute, llama;
-    int steps;
-} Setup;
-
 // What one rank alone computes: all others are compared with it.
 typedef struct Truth {
     ParamSet params;                 // grad: the sum over the batch at the first step
     double loss[STEPS], norm[STEPS];
 } Truth;
-
-static void config_set_all(RunConfig *cfg, const Setup *s) {
-    Section sections[RUN_SECTIONS];
-    run_config_sections(cfg, sections);
-    Config *c = config_new(sections, RUN_SECTIONS);
-    char text[1024], *save = NULL;
-    snprintf(text, sizeof text,
-             "%s model.tied=%s model.recompute=%s model.family=%s train.seq=%d "
-             "train.batch_tokens=%d train.micro_rows=%d train.steps=1000 train.eval_seq=1 "
-             "schedule.kind=constant schedule.lr=1e-3 schedule.warmup=0 train.clip=1",
-             SETTINGS, s->tied ? "true" : "false", s->recompute ? "true" : "false",
-             s->llama ? "llama" : "tnl", T, ROWS * T, MICRO_ROWS);
-    for (char *w = strtok_r(text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
-        CHECK(config_set(c, w, "test") == OK);
-    CHECK(model_config_resolve(&cfg->model, c) == OK);
-    config_free(c);
-}
-
-// Arena sizes for the chunks at hand, which need not be the even ones a run would have.
-static void tape_for(Run *run, Rows *rows) {
-    Batch b;
-    CHECK(rows_take(rows, &b, 0, MICRO_ROWS) == OK);
-    tape_dry(run->tape, true);
-    tape_backward(run->tape, model_loss(run->tape, &run->model, &b, NULL));
-    CHECK(tape_reserve(run->tape) == OK);
-}
-
-static void run_on(Run *run, Rows *rows, const Mesh *mesh, const Setup *s) {
-    *run = (Run){.mesh = *mesh};
-    config_set_all(&run->cfg, s);
-    CHECK(model_open(&run->model, &run->cfg.model, &run->mesh) == OK);
-    CHECK(params_reserve(&run->model.params, true) == OK);
-    params_init(&run->model.params, 7);
-    CHECK(run_open_training(run) == OK);
-    rows_open(rows, mesh, s->uneven);
-    tape_for(run, rows);
-    run->source = (RowSource){rows_take, rows_advance, rows};
-}
-
-static void run_end(Run *run) {
-    optim_close(&run->optim);
-    reducer_close(run->reducer);
-    tape_free(run->tape);
-    model_close(&run->model);
-}
 
 static Mesh alone_of(const Mesh *mesh) {
     CHECK(comm_size(mesh->tp_axis) == 1);
@@ -260,24 +119,9 @@ static void check_grid(const Mesh *mesh, const Truth *t, const Setup *s) {
 
 // ---- the matrix --------------------------------------------------------------------------------
 
-typedef void (*GridFn)(Mesh *grid, const Truth truths[2], int steps);
-
-// Calls fn on every grid of this many ranks.
-static void each_grid(const Mesh *world, const Truth truths[2], int steps, GridFn fn) {
-    for (int sp = 1; sp <= MAX_SP; sp++) {
-        for (int tp = 1; tp <= 4; tp++) {
-            if (world->size % (sp * tp) != 0 || world->size / (sp * tp) > 4) continue;
-            Mesh grid;
-            CHECK(mesh_open(&grid, &(ParallelConfig){.sp = sp, .tp = tp, .zero = true}) == OK);
-            fn(&grid, truths, steps);
-            mesh_close(&grid);
-        }
-    }
-}
-
 // Every method once or more; ulysses where the heads of a share divide.
-static void check_methods(Mesh *grid, const Truth truths[2], int steps) {
-    (void)steps;
+static void check_methods(Mesh *grid, void *user) {
+    const Truth *truths = user;
     for (int tied = 0; tied < 2; tied++) {
         for (int method = 0; method < (grid->sp > 1 ? 3 : 1); method++) {
             Setup s = {.tied = tied == 1, .steps = 1};
@@ -304,12 +148,13 @@ static void truths_close(Truth truths[2]) {
 static void layouts_agree_on_gradients(const Mesh *mesh) {
     Truth truths[2] = {{.loss = {0}}};
     truths_open(truths, mesh, 1);
-    each_grid(mesh, truths, 1, check_methods);
+    each_grid(mesh, check_methods, truths);
     truths_close(truths);
 }
 
-static void check_steps(Mesh *grid, const Truth truths[2], int steps) {
-    Setup s = {.tied = (grid->sp + grid->tp) % 2 == 0, .steps = steps};
+static void check_steps(Mesh *grid, void *user) {
+    const Truth *truths = user;
+    Setup s = {.tied = (grid->sp + grid->tp) % 2 == 0, .steps = STEPS};
     grid->sp_linear = (SpLinear)((grid->sp + grid->tp) % 3);
     grid->sp_softmax = (SpSoftmax)((grid->sp + grid->dp) % 2);
     check_grid(grid, &truths[s.tied], &s);
@@ -318,21 +163,21 @@ static void check_steps(Mesh *grid, const Truth truths[2], int steps) {
 static void layouts_agree_on_twenty_steps(const Mesh *mesh) {
     Truth truths[2] = {{.loss = {0}}};
     truths_open(truths, mesh, STEPS);
-    each_grid(mesh, truths, STEPS, check_steps);
+    each_grid(mesh, check_steps, truths);
     truths_close(truths);
 }
 
 // Gains are replicated over tp: they count once.
-static void check_llama(Mesh *grid, const Truth truths[2], int steps) {
-    Setup s = {.llama = true, .steps = steps};
-    check_grid(grid, &truths[0], &s);
+static void check_llama(Mesh *grid, void *user) {
+    Setup s = {.llama = true, .steps = 1};
+    check_grid(grid, user, &s);
 }
 
 static void layouts_agree_on_a_llama(const Mesh *mesh) {
-    Truth truths[2] = {{.loss = {0}}};
-    for (int i = 0; i < 2; i++) truth_open(&truths[i], mesh, &(Setup){.llama = true, .steps = 1});
-    each_grid(mesh, truths, 1, check_llama);
-    truths_close(truths);
+    Truth truth = {.loss = {0}};
+    truth_open(&truth, mesh, &(Setup){.llama = true, .steps = 1});
+    each_grid(mesh, check_llama, &truth);
+    params_free(&truth.params);
 }
 
 const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
