@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "model/generate.h"
+#include "parallel/parallel.h"
 #include "train/modeldir.h"
 
 static const char *model_path, *prompt_text, *prompts_path, *ids_text, *max_new, *greedy_flag,
@@ -29,7 +30,8 @@ enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
 void help_generate(void) {
     puts("usage: sterna generate --model DIR (--prompt TEXT | --prompts FILE | --prompt-ids IDS) "
-         "[options]\n");
+         "[options]\n"
+         "       mpirun -n P sterna generate parallel.tp=P ...      P ranks share the model\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
@@ -49,6 +51,11 @@ typedef struct Output {
     bool stream;
 } Output;
 
+// Ranks that share the model go through the same motions; the first one prints.
+static bool is_printing(void) {
+    return parallel_world_rank() == 0;
+}
+
 static void print_ready(RowOut *r, bool end) {
     size_t hold = end || stop_text == NULL ? 0 : strlen(stop_text) - 1;
     if (r->bytes < r->printed + hold + 1) return;
@@ -56,8 +63,10 @@ static void print_ready(RowOut *r, bool end) {
     if (hold > 0) {  // do not cut a character in two
         while (n > 0 && ((unsigned char)r->text[r->printed + n] & 0xC0) == 0x80) n--;
     }
-    fwrite(r->text + r->printed, 1, n, stdout);
-    fflush(stdout);
+    if (is_printing()) {
+        fwrite(r->text + r->printed, 1, n, stdout);
+        fflush(stdout);
+    }
     r->printed += n;
 }
 
@@ -100,11 +109,11 @@ static bool take_token(int row, int token, void *user) {
 }
 
 static void print_row(RowOut *r, bool separator) {
-    if (separator) puts("---");
+    if (separator && is_printing()) puts("---");
     append_text(r, "", 0, true);
     if (print_ids == NULL) cut_at_stop(r);
     print_ready(r, true);
-    putchar('\n');
+    if (is_printing()) putchar('\n');
 }
 
 // ---- what goes in ------------------------------------------------------------------------------
@@ -202,36 +211,61 @@ static Status read_sampling(SampleConfig *s) {
     return st;
 }
 
-static Status generate_run(ModelDir *d, const Arguments *a) {
-    SampleConfig sampling;
-    Prompts p = {0};
-    TRY(read_sampling(&sampling));
-    TRY(modeldir_open(d, model_path, a, NULL, false));
+static Status generate_open(ModelDir *d, Prompts *p, SampleConfig *sampling, const Arguments *a,
+                            const Mesh *mesh) {
+    TRY(read_sampling(sampling));
+    TRY(modeldir_open(d, model_path, a, mesh, false));
     if (print_ids == NULL) TRY(modeldir_need_tokenizer(d, model_path));
-    Status st = read_prompts(&p, d);
-    if (st == OK && p.count == 0) {
-        st = err_set(E_USAGE, "give --prompt, --prompts or --prompt-ids", "there is no prompt");
+    TRY(read_prompts(p, d));
+    if (p->count > 0) return OK;
+    FAIL(E_USAGE, "give --prompt, --prompts or --prompt-ids", "there is no prompt");
+}
+
+static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig *sampling) {
+    Output o = {.bpe = d->bpe, .stream = p->count == 1};
+    o.rows = calloc((size_t)p->count, sizeof *o.rows);
+    ASSERT(o.rows != NULL);
+    if (prompt_text != NULL && print_ids == NULL && is_printing()) fputs(prompt_text, stdout);
+    Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
+    for (int r = 0; r < p->count; r++) {
+        if (st == OK) print_row(&o.rows[r], r > 0);
+        free(o.rows[r].text);
     }
-    if (st == OK) {
-        Output o = {.bpe = d->bpe, .stream = p.count == 1};
-        o.rows = calloc((size_t)p.count, sizeof *o.rows);
-        ASSERT(o.rows != NULL);
-        if (prompt_text != NULL && print_ids == NULL) fputs(prompt_text, stdout);
-        st = generate(&d->model, p.list, p.count, d->eos, &sampling, take_token, &o);
-        for (int r = 0; r < p.count; r++) {
-            if (st == OK) print_row(&o.rows[r], r > 0);
-            free(o.rows[r].text);
-        }
-        free(o.rows);
-    }
-    prompts_free(&p);
+    free(o.rows);
     return st;
 }
 
-Status cmd_generate(int argc, char **argv) {
-    Arguments a;
-    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
-    if (model_path == NULL || a.word_count > 0) {
+// mesh NULL: this process alone, without MPI. Collective(world) otherwise.
+static Status generate_run(const Arguments *a, const Mesh *mesh) {
+    SampleConfig sampling;
+    Prompts p = {0};
+    ModelDir d = {.bpe = NULL};
+    Status st = generate_open(&d, &p, &sampling, a, mesh);
+    if (mesh != NULL) st = agree(st, mesh->world);
+    if (st == OK) st = generate_prompts(&d, &p, &sampling);
+    prompts_free(&p);
+    modeldir_close(&d);
+    return st;
+}
+
+// Started by a launcher: the ranks share the model.
+static Status generate_together(const Arguments *a) {
+    Mesh mesh;
+    TRY(modeldir_mesh(&mesh, a));
+    Status st = OK;
+    if (mesh.tp != mesh.size) {
+        st = err_set(E_USAGE, "set parallel.tp to the number of ranks, or start one",
+                     "generate: %d ranks, but parallel.tp=%d; they can share the model only", mesh.size,
+                     mesh.tp);
+    }
+    st = agree(st, mesh.world);
+    if (st == OK) st = generate_run(a, &mesh);
+    mesh_close(&mesh);
+    return st;
+}
+
+static Status check_words(const Arguments *a) {
+    if (model_path == NULL || a->word_count > 0) {
         FAIL(E_USAGE, "sterna generate --model DIR --prompt TEXT", "%s",
              model_path == NULL ? "--model is missing" : "unexpected word on the command line");
     }
@@ -240,8 +274,16 @@ Status cmd_generate(int argc, char **argv) {
         FAIL(E_USAGE, "give one of them",
              "--prompt, --prompts and --prompt-ids exclude each other");
     }
-    ModelDir d = {.bpe = NULL};
-    Status st = generate_run(&d, &a);
-    modeldir_close(&d);
-    return st;
+    return OK;
+}
+
+Status cmd_generate(int argc, char **argv) {
+    Arguments a;
+    bool together = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
+    if (together) TRY(parallel_begin(&argc, &argv));
+    Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
+    if (st == OK) st = check_words(&a);
+    if (!together) return st == OK ? generate_run(&a, NULL) : st;
+    TRY(parallel_agree(st));
+    return generate_together(&a);
 }

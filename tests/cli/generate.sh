@@ -29,6 +29,14 @@ PYTHON
   same ids.txt again.txt
 done
 
+# Ranks that share the model draw the same tokens; other ways to share it are refused.
+for name in tied hybrid llama; do
+  mpirun -n 2 "$binary" generate --model $name --prompt-ids 3,1,2,9 --max-new 24 --greedy --print-ids parallel.tp=2 >two.txt
+  generate $name --prompt-ids 3,1,2,9 --max-new 24 --greedy --print-ids >one.txt
+  same one.txt two.txt
+done
+expect 64 'they can share the model only' mpirun -n 2 "$binary" generate --model tied --prompt-ids 3
+
 # A small trained model with its tokenizer.
 "$binary" train "$source/configs/tiny.yaml" train.run_dir=run data.cache=cache data.sources="$source/data/sample" >log.txt
 model=run/model
