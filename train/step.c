@@ -36,11 +36,12 @@ static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_C
     phase_end(&run->phases.backward, &clock);
 }
 
-// The next rows. Ranks that share them exchange inside the pass, so that all have them or none goes
-// on; a rank on its own can tell the others at the end of the step.
-static Status next_rows(Run *run, Batch *batch, size_t row, int rows) {
-    Status st = run->source.rows(run->source.user, batch, (int64_t)row, rows);
-    return comm_size(run->mesh.team) > 1 ? agree(st, run->mesh.team) : st;
+// Ranks that share rows exchange inside the pass: all have them, or none goes on. A rank that is a
+// team by itself can tell the others at the end of the step.
+static bool team_goes_on(const Run *run, Status mine) {
+    int64_t failed = mine != OK;
+    if (comm_size(run->mesh.team) > 1) comm_max_i64(run->mesh.team, &failed, 1);
+    return failed == 0;
 }
 
 // This team's rows of the global batch, in micro-batches; there may be none.
@@ -53,7 +54,8 @@ static Status local_gradients(Run *run, double red[RED_COUNT]) {
         int n = (int)(end - row < micro ? end - row : micro);
         double clock = clock_s();
         Batch batch;
-        TRY(next_rows(run, &batch, row, n));
+        Status st = run->source.rows(run->source.user, &batch, (int64_t)row, n);
+        if (!team_goes_on(run, st)) return st;  // OK where another rank failed: it will speak
         phase_end(&run->phases.data, &clock);
         row += (size_t)n;
         micro_step(run, &batch, row == end, red);
