@@ -8,7 +8,7 @@
 #include "base/real.h"
 
 // One stream per purpose, so that no two uses share numbers. A tensor's stream is STREAM_INIT + its row.
-enum { STREAM_DATA = 1, STREAM_SAMPLE = 2, STREAM_TEST = 3, STREAM_INIT = 1024 };
+enum { STREAM_DATA = 1, STREAM_SAMPLE = 2, STREAM_TEST = 3, STREAM_HASH = 4, STREAM_INIT = 1024 };
 
 void philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 uint64_t rng_u64(uint64_t seed, uint64_t stream, uint64_t index);

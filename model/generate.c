@@ -169,11 +169,16 @@ static void prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
     decode_copy_row(g->all, r, alone, 0);
 }
 
+// Ranks that share the parameters generate the same tokens together.
+static Status ranks_agree(const Model *m, Status mine) {
+    return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
+}
+
 static Status prefill_all(Generation *g, const Prompt *prompts) {
     Status st = OK;
     for (int r = 0; r < g->rows && st == OK; r++) {
         DecodeState *alone = NULL;
-        st = decode_open(&alone, g->m, 1);
+        st = ranks_agree(g->m, decode_open(&alone, g->m, 1));
         if (st == OK) prefill(g, r, &prompts[r], alone);
         decode_close(alone);
     }
@@ -233,18 +238,13 @@ static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
     return OK;
 }
 
-// Ranks that share the parameters generate the same tokens together.
-static Status ranks_agree(const Model *m, Status mine) {
-    return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
-}
-
 Status generate(Model *m, const Prompt *prompts, int rows, int eos, const SampleConfig *cfg,
                 TokenFn token, void *user) {
     TRY(prompts_check(m, prompts, rows));
     if (rows < 1 || cfg->max_new < 1) return OK;
     Generation g;
     Status st = ranks_agree(m, generation_open(&g, m, rows));
-    if (st == OK) st = ranks_agree(m, prefill_all(&g, prompts));
+    if (st == OK) st = prefill_all(&g, prompts);
     for (int64_t step = 0; st == OK && step < cfg->max_new; step++) {
         if (step > 0) decode_step(&g);
         st = logits_check(&g);

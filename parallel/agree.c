@@ -9,14 +9,20 @@
 enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };
 
 typedef struct Report {
+    int rank;  // in the world, whatever the ranks that agree
     char message[MESSAGE_BYTES], hint[HINT_BYTES];
 } Report;
 
+// A message that some ranks have agreed on before names the culprit already.
+static bool names_rank(const char *message) {
+    int end = 0;
+    return sscanf(message, "rank %*d: %n", &end) == 0 && end > 0;
+}
+
 // The culprit's words, on every rank. Its rank is named when others did well.
-static void spread_error(Status st, int culprit, Comm *comm) {
-    int failed = st != OK && comm->rank == culprit;
-    Report report = {0};
-    if (failed) {
+static void spread_error(Status st, int culprit, bool alone, Comm *comm) {
+    Report report = {.rank = parallel_world_rank()};
+    if (comm->rank == culprit) {
         const char *message = err_message();
         snprintf(report.message, sizeof report.message, "%s",
                  message[0] != '\0' ? message : status_text(st));
@@ -24,6 +30,7 @@ static void spread_error(Status st, int culprit, Comm *comm) {
     }
     MPI_Bcast(&report, (int)sizeof report, MPI_BYTE, culprit, comm->handle);
     err_set(st, report.hint, "%s", report.message);
+    if (alone && !names_rank(report.message)) err_context(st, "rank %d", report.rank);
 }
 
 Status agree(Status mine, Comm *comm) {
@@ -38,7 +45,6 @@ Status agree(Status mine, Comm *comm) {
 
     int failed = mine != OK;
     MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, comm->handle);
-    spread_error((Status)worst.status, worst.rank, comm);
-    if (failed < comm->size) err_context((Status)worst.status, "rank %d", worst.rank);
+    spread_error((Status)worst.status, worst.rank, failed < comm->size, comm);
     return (Status)worst.status;
 }

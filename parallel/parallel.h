@@ -55,7 +55,7 @@ Status mesh_plan(Mesh *mesh, const ParallelConfig *cfg, int size, int rank) CHEC
 void mesh_close(Mesh *mesh);  // Collective(world)
 
 // Collective. All ranks return OK or all return the same failure: the highest status, and of the ranks that have it the
-// lowest one's message ("rank 3: ..." unless all ranks failed) and hint.
+// lowest one's message ("rank 3: ..." with its number in the world, unless all ranks failed) and hint.
 Status agree(Status mine, Comm *comm) CHECKED;
 
 // Collective(comm) unless said otherwise. Counts may exceed INT_MAX.

@@ -75,37 +75,52 @@ static bool collect_sample(int row, int token, void *user) {
     return true;
 }
 
-static Status sample_here(Run *run) {
-    char dir[PATH_BYTES], name[64], path[PATH_BYTES];
+// The prompt's tokens with room for those that follow.
+typedef struct Sample {
+    int32_t *ids;
+    size_t count;
+} Sample;
+
+static Status sample_open(Sample *s, const Run *run) {
+    char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "samples");
     TRY(dir_make(dir));
     Encoder *e = NULL;
-    int32_t *ids = NULL;
-    size_t count = 0, capacity = 0, bytes;
+    size_t capacity = 0;
     const char *prompt = run->cfg.train.sample_prompt;
     Status st = encoder_open(&e, run->bpe);
-    if (st == OK) st = encoder_run(e, prompt, strlen(prompt), &ids, &count, &capacity);
+    if (st == OK) st = encoder_run(e, prompt, strlen(prompt), &s->ids, &s->count, &capacity);
     encoder_close(e);
-    if (st == OK && count > 0) {
-        ids = realloc(ids, (count + (size_t)run->cfg.sample.max_new) * sizeof *ids);
-        ASSERT(ids != NULL);
-        int32_t *end = ids + count;
-        Prompt p = {ids, (int)count};
-        st = generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample,
-                      &end);
-        char *text = bpe_decode(run->bpe, ids, (size_t)(end - ids), false, &bytes);
-        snprintf(name, sizeof name, "step_%08lld.txt", (long long)run->step);
-        path_join(path, dir, name);
-        if (st == OK && run->mesh.rank == 0) st = file_write(path, text, bytes);
-        free(text);
-    }
-    free(ids);
+    TRY(st);
+    int32_t *ids = realloc(s->ids, (s->count + (size_t)run->cfg.sample.max_new + 1) * sizeof *ids);
+    if (ids == NULL) FAIL(E_NOMEM, "lower sample.max_new", "out of memory for a sample");
+    s->ids = ids;
+    return OK;
+}
+
+static Status sample_run(Sample *s, Run *run) {
+    char name[64], path[PATH_BYTES];
+    int32_t *end = s->ids + s->count;
+    size_t bytes;
+    Prompt p = {s->ids, (int)s->count};
+    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample, &end));
+    if (run->mesh.rank != 0) return OK;
+    snprintf(name, sizeof name, "samples/step_%08lld.txt", (long long)run->step);
+    path_join(path, run->cfg.train.run_dir, name);
+    char *text = bpe_decode(run->bpe, s->ids, (size_t)(end - s->ids), false, &bytes);
+    Status st = file_write(path, text, bytes);
+    free(text);
     return st;
 }
 
+// By the first rank with its tp axis: all of them begin to generate, or none does.
 static Status write_sample(Run *run) {
-    bool takes_part = run->mesh.dp_rank == 0 && run->mesh.sp_rank == 0;  // with its tp axis
-    return agree(takes_part ? sample_here(run) : OK, run->mesh.world);
+    bool takes_part = run->mesh.dp_rank == 0 && run->mesh.sp_rank == 0;
+    Sample s = {NULL, 0};
+    Status st = agree(takes_part ? sample_open(&s, run) : OK, run->mesh.world);
+    if (st == OK) st = agree(s.count > 0 ? sample_run(&s, run) : OK, run->mesh.world);
+    free(s.ids);
+    return st;
 }
 
 static Status evaluate(Run *run, bool final) {

@@ -52,6 +52,7 @@ typedef struct StepResult {
     double grad_norm;     // global, before clipping
     double lr;
     int64_t tokens;       // valid targets of the global batch
+    uint64_t data_hash;   // of the global batch's tokens and their places: the same on every mesh
     bool stop;            // some rank was asked to stop: all ranks agree on this step
     bool save_due;        // rank 0's clock says that a checkpoint is due
 } StepResult;
@@ -106,7 +107,11 @@ Status run_reset(Run *run) CHECKED;
 // One optimizer step. Collective(world): every rank leaves by the same branch.
 Status train_step(Run *run, StepResult *out) CHECKED;
 // Slots of the one reduction that a step makes.
-enum { RED_LOSS, RED_TOKENS, RED_SQNORM, RED_FAILED, RED_STOP, RED_SAVE, RED_COUNT };
+enum {
+    RED_LOSS, RED_TOKENS, RED_SQNORM, RED_FAILED, RED_STOP, RED_SAVE,
+    RED_HASH_LOW, RED_HASH_HIGH,  // halves of a hash: whole numbers, whose sums are exact
+    RED_COUNT
+};
 
 // --- eval.c ---
 typedef struct EvalResult {

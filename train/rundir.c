@@ -196,6 +196,8 @@ static Status append_line(const Run *run, JsonOut *w) {
 // bit.
 Status metrics_step(Run *run, const StepResult *r, double step_s) {
     JsonOut w = {0};
+    char hash[17];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->data_hash);
     jsonout_open_object(&w, NULL);
     jsonout_text(&w, "kind", "step");
     jsonout_int(&w, "step", run->step);
@@ -204,6 +206,7 @@ Status metrics_step(Run *run, const StepResult *r, double step_s) {
     jsonout_number(&w, "gnorm", r->grad_norm);
     jsonout_int(&w, "tokens", r->tokens);
     jsonout_int(&w, "tokens_seen", run->tokens_seen);
+    jsonout_text(&w, "data_hash", hash);
     jsonout_number(&w, "step_s", step_s);
     jsonout_number(&w, "tok_s", (double)r->tokens / step_s);
     jsonout_close_object(&w);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/log.h"
+#include "base/rng.h"
 #include "tensor/kernels/kernels.h"
 #include "train/run.h"
 
@@ -44,22 +45,40 @@ static bool team_goes_on(const Run *run, Status mine) {
     return failed == 0;
 }
 
+// A sum over tokens, each hashed with its place in the global batch: no matter who holds which.
+// `row`: the batch's first one.
+static uint64_t tokens_hash(const Run *run, const Batch *b, size_t row) {
+    size_t begin = b->seq.bound == NULL ? 0 : (size_t)b->seq.bound[run->mesh.sp_rank];
+    uint64_t sum = 0;
+    for (int r = 0; r < b->seq.B; r++, row++) {
+        const int32_t *tokens = b->tokens + (size_t)r * (size_t)b->seq.T;
+        size_t place = row * (size_t)run->cfg.train.seq + begin;
+        for (int t = 0; t < b->seq.T; t++)
+            sum += rng_u64((uint64_t)tokens[t], STREAM_HASH, place + (size_t)t);
+    }
+    return sum;
+}
+
 // This team's rows of the global batch, in micro-batches; there may be none.
 static Status local_gradients(Run *run, double red[RED_COUNT]) {
     size_t rows = (size_t)run_global_rows(run);
     size_t row = split_begin(rows, run->mesh.dp, run->mesh.dp_rank);
     size_t end = split_begin(rows, run->mesh.dp, run->mesh.dp_rank + 1);
     size_t micro = (size_t)run->cfg.train.micro_rows;
+    uint64_t hash = 0;
     while (row < end) {
         int n = (int)(end - row < micro ? end - row : micro);
         double clock = clock_s();
         Batch batch;
         Status st = run->source.rows(run->source.user, &batch, (int64_t)row, n);
         if (!team_goes_on(run, st)) return st;  // OK where another rank failed: it will speak
+        if (run->mesh.tp_rank == 0) hash += tokens_hash(run, &batch, row);
         phase_end(&run->phases.data, &clock);
         row += (size_t)n;
         micro_step(run, &batch, row == end, red);
     }
+    red[RED_HASH_LOW] = (double)(hash & UINT32_MAX);
+    red[RED_HASH_HIGH] = (double)(hash >> 32);
     return OK;
 }
 
@@ -114,6 +133,7 @@ Status train_step(Run *run, StepResult *out) {
                         .grad_norm = sqrt(red[RED_SQNORM]) / red[RED_TOKENS],
                         .lr = schedule_lr(&run->cfg.schedule, run->step, run->cfg.train.steps),
                         .tokens = (int64_t)red[RED_TOKENS],
+                        .data_hash = ((uint64_t)red[RED_HASH_HIGH] << 32) + (uint64_t)red[RED_HASH_LOW],
                         .stop = red[RED_STOP] > 0,
                         .save_due = red[RED_SAVE] > 0};
     TRY(check_reduced(run, mine, red, out));

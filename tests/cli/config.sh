@@ -25,7 +25,7 @@ for code in 0 64 65 69 70 71 74 75 76; do says ".B $code" sterna.1; done
 
 # All sections, in every style.
 "$binary" config >text.txt
-for key in train.steps optim.beta1 schedule.lr model.width data.cache mesh.dp sample.temperature; do
+for key in train.steps optim.beta1 schedule.lr model.width data.cache parallel.dp sample.temperature; do
   says "$key" text.txt
   says "$key" config.md
   says "$key" sterna.1

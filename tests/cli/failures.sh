@@ -43,8 +43,30 @@ fails 64 'is not a multiple of model.heads' train 2 model.heads=5
 fails 64 'no configuration file given' mpirun -n 2 "$binary" train train.steps=3
 fails 74 'No such file or directory' mpirun -n 3 "$binary" train none.yaml
 says 'none.yaml' expect.err
-fails 69 'ranks, but' train 3 mesh.dp=2
-fails 64 'sequence and tensor parallelism are not built yet' train 2 mesh.sp=2
+fails 69 'ranks, but' train 3 parallel.dp=2
+says 'parallel.dp 2 x parallel.sp 1 x parallel.tp 1 = 2 ranks, but 3 were started' expect.err
+fails 69 'ranks, but' train 4 parallel.dp=2 parallel.sp=3
+says 'parallel.dp 2 x parallel.sp 3 x parallel.tp 1 = 6 ranks, but 4 were started' expect.err
+fails 69 'no multiple of it' train 3 parallel.sp=2
+says 'parallel.sp 2 x parallel.tp 1 = 2 ranks a sequence, but 3 were started' expect.err
+fails 69 'no multiple of it' train 6 parallel.sp=2 parallel.tp=2
+says 'parallel.sp 2 x parallel.tp 2 = 4 ranks a sequence, but 6 were started' expect.err
+fails 69 'no multiple of it' train 1 parallel.tp=2
+says 'but 1 was started' expect.err
+fails 64 'must divide model.heads' train 3 parallel.tp=3
+says 'parallel.tp=3 must divide model.heads=2, model.kv_heads=1 and model.ffn=48' expect.err
+says 'hint: parallel.tp may be 1' expect.err
+heads=(model.heads=4 model.kv_heads=4)
+fails 64 'must divide model.heads' train 3 "${heads[@]}" parallel.tp=3
+says 'hint: parallel.tp may be 1, 2, 4' expect.err
+fails 64 'must divide model.heads' train 4 "${heads[@]}" parallel.tp=4 model.ffn=50
+says 'hint: parallel.tp may be 1, 2' expect.err
+fails 64 'parallel.sp_softmax=ulysses' train 3 "${heads[@]}" parallel.sp=3 parallel.sp_softmax=ulysses
+says 'hint: parallel.sp may be 1, 2, 4, or use parallel.sp_softmax=lasp2h' expect.err
+fails 64 'parallel.sp_softmax=ulysses' train 8 "${heads[@]}" parallel.sp=4 parallel.tp=2 parallel.sp_softmax=ulysses
+says 'parallel.sp=4 must divide the 2 heads and 2 key/value heads of each of 2 parallel.tp ranks' expect.err
+says 'hint: parallel.sp may be 1, 2, or use parallel.sp_softmax=lasp2h' expect.err
+fails 64 'is not among' train 2 parallel.sp=2 parallel.sp_linear=lasp3
 [ ! -e run ] || fail 'a refused configuration made a run directory'
 
 # ---- input text ----
