@@ -1,5 +1,6 @@
 // Batches: what each row holds, that every split of the work sees the same rows, and that a restart
 // goes on exactly.
+#include "base/split.h"
 #include "tests/data/made_corpus.h"
 
 enum { SEED = 77 };
@@ -290,4 +291,49 @@ Test(loader, weights_decide_what_is_read) {
     cr_assert_eq(loader_open(&l, f.corpus, "short=1", 8, SEED, 1, 0), E_USAGE);
     cr_assert_null(l);
     fixture_close(&f);
+}
+
+// --- rows shared by sequence parallelism ---
+
+// The chunk of rank `rank` of `sp` is the rows' own part, documents and positions included.
+static void check_chunks(Fixture *f, int sp, int rank, int64_t *valid) {
+    enum { ROWS = 3 };
+    Loader *l;
+    Batch whole, part;
+    cr_assert_eq(loader_open(&l, f->corpus, NULL, f->T, SEED, sp, rank), OK);
+    cr_assert_eq(loader_rows(f->loader, &whole, 2, ROWS), OK);
+    cr_assert_eq(loader_rows(l, &part, 2, ROWS), OK);
+    int begin = (int)split_begin((size_t)f->T, sp, rank);
+    cr_assert(part.seq.B == ROWS && part.seq.T == (int)split_count((size_t)f->T, sp, rank));
+    cr_assert(part.seq.bound[rank] == begin && part.seq.bound[sp] == f->T);
+    for (int r = 0; r < ROWS; r++) {
+        for (int t = 0; t < part.seq.T; t++) {
+            int a = r * part.seq.T + t, b = r * f->T + begin + t;
+            cr_assert(part.tokens[a] == whole.tokens[b] && part.targets[a] == whole.targets[b]);
+            cr_assert(part.seq.pos[a] == whole.seq.pos[b]);
+            cr_assert(part.seq.first[a] == whole.seq.first[b]);
+            cr_assert(part.seq.start[a] == whole.seq.start[b]);
+        }
+        int d = part.seq.doc_row[r];
+        for (int t = 0; t < f->T; t++) {
+            if (whole.seq.start[r * f->T + t]) cr_assert_eq(part.seq.doc[d++], t);
+        }
+        cr_assert_eq(d, part.seq.doc_row[r + 1]);
+    }
+    *valid -= part.valid;
+    if (rank == 0) *valid += whole.valid;
+    loader_close(l);
+}
+
+Test(loader, serves_chunks_of_rows) {
+    for (int T = 3; T <= 1100; T = 3 * T + 2) {  // from less than sp tokens to more than one look-ahead
+        Fixture f;
+        fixture_open(&f, NULL, T);
+        for (int sp = 2; sp <= 5; sp++) {
+            int64_t valid = 0;
+            for (int rank = 0; rank < sp; rank++) check_chunks(&f, sp, rank, &valid);
+            cr_assert_eq(valid, 0, "T %d sp %d", T, sp);
+        }
+        fixture_close(&f);
+    }
 }
