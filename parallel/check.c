@@ -33,6 +33,7 @@ static _Noreturn void panic_on_first(Comm *comm, uint64_t value, const char *wha
 }
 
 void comm_check_same(Comm *comm, uint64_t hash, const char *what) {
+    comm__enter(comm, what, 0);
     double since = clock_s();
     if (!same_everywhere(comm, hash)) panic_on_first(comm, hash, what);
     comm__book(COMM_CONTROL, 2.0 * sizeof hash * (comm->size - 1), since, since);

@@ -55,8 +55,11 @@ Comm *comm__open(MPI_Comm handle, const char *axis, bool background) {
     c->chunk_bytes = CHUNK_BYTES;
     c->fold = malloc((size_t)c->size * FOLD_VALUES * sizeof *c->fold);
     c->counts = malloc(6 * (size_t)c->size * sizeof *c->counts);
-    c->pending = malloc(2 * ((size_t)c->size + 1) * sizeof *c->pending);
-    ASSERT(c->fold != NULL && c->counts != NULL && c->pending != NULL);
+    ASSERT(c->fold != NULL && c->counts != NULL);
+    for (int i = 0; i < MAX_PENDING; i++) {
+        c->pending[i].requests = malloc(2 * ((size_t)c->size + 1) * sizeof(MPI_Request));
+        ASSERT(c->pending[i].requests != NULL);
+    }
     c->rows = c->counts + 4 * c->size;
     return c;
 }
@@ -67,8 +70,7 @@ void comm__close(Comm *c) {
     MPI_Comm_free(&c->handle);
     free(c->fold);
     free(c->counts);
-    free(c->gathered);
-    free(c->pending);
+    for (int i = 0; i < MAX_PENDING; i++) free(c->pending[i].requests);
     free(c);
 }
 

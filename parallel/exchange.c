@@ -1,7 +1,6 @@
 // Exchanges of rows of reals. A row is an MPI datatype, so that counts and places are rows and fit
 // MPI's int. Sums are formed by the owner of a piece in rank order and then gathered: reproducible,
 // and of the volume of a ring.
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -10,32 +9,40 @@
 enum {
     TAG_SHIFT = TAG_EXCHANGE + 1,
     TAG_ROWS = TAG_EXCHANGE + 2,
+    PARALLEL_MIN = 1 << 15,
     SUM_BLOCK = 1 << 22  // elements summed at a time: bounds the scratch
 };
 
-static void pending_begin(Comm *c, CommUse use, double bytes) {
-    ASSERT(!c->is_pending);
-    c->is_pending = true;
-    c->pending_use = use;
-    c->pending_bytes = bytes;
-    c->pending_since = clock_s();
+static Pending *pending_begin(Comm *c, CommUse use, double bytes) {
+    ASSERT(c->pending_count < MAX_PENDING);
+    Pending *p = &c->pending[c->pending_count++];
+    p->use = use;
+    p->bytes = bytes;
+    p->since = clock_s();
+    p->request_count = 0;
+    progress__exchange(c, true);
+    return p;
 }
 
 void comm_poll(Comm *c) {
     int done;
-    if (c->pending_count > 0)
-        MPI_Testall(c->pending_count, c->pending, &done, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < c->pending_count; i++) {
+        MPI_Testall(c->pending[i].request_count, c->pending[i].requests, &done,
+                    MPI_STATUSES_IGNORE);
+    }
 }
 
 // What a poll finds complete still counts as under way until somebody wants it: the end of an
 // exchange that was polled to its end is not known better.
 void comm_finish(Comm *c) {
-    double exposed = clock_s();
-    if (!c->is_pending) return;
-    MPI_Waitall(c->pending_count, c->pending, MPI_STATUSES_IGNORE);
+    for (int i = 0; i < c->pending_count; i++) {
+        Pending *p = &c->pending[i];
+        double exposed = clock_s();
+        MPI_Waitall(p->request_count, p->requests, MPI_STATUSES_IGNORE);
+        comm__book(p->use, p->bytes, p->since, exposed);
+    }
     c->pending_count = 0;
-    c->is_pending = false;
-    comm__book(c->pending_use, c->pending_bytes, c->pending_since, exposed);
+    progress__exchange(c, false);
 }
 
 static MPI_Datatype row_type(int width) {
@@ -64,13 +71,13 @@ void comm_gather_rows(Comm *c, CommUse use, const real *mine, real *all, const i
         return;
     }
     comm__enter(c, comm_use_text(use), (uint64_t)width);
-    pending_begin(c, use, (double)own * sizeof(real) * (c->size - 1));
+    Pending *p = pending_begin(c, use, (double)own * sizeof(real) * (c->size - 1));
     int *places = fill_places(c->counts, rows, c->size);
     MPI_Datatype row = row_type(width);
     MPI_Iallgatherv(mine, rows[c->rank], row, all, c->counts, places, row, c->handle,
-                    &c->pending[0]);
+                    &p->requests[0]);
     MPI_Type_free(&row);
-    c->pending_count = 1;
+    p->request_count = 1;
 }
 
 // Messages of our own: in Open MPI 4.1 a rank that neither sends nor receives in a non-blocking
@@ -80,38 +87,37 @@ void comm_alltoall_rows(Comm *c, CommUse use, const real *send, const int *send_
                         const int *recv_rows, int width) {
     comm__enter(c, comm_use_text(use), (uint64_t)width);
     MPI_Datatype row = row_type(width);
-    double rows = 0;
-    int count = 0;
+    Pending *pending = pending_begin(c, use, 0);
+    int n = 0;
     for (int p = 0; p < c->size; p++) {
         size_t in = (size_t)recv_rows[p] * (size_t)width, out = (size_t)send_rows[p] * (size_t)width;
         if (p == c->rank) {
             ASSERT(in == out);
             if (in > 0) memcpy(recv, send, in * sizeof *recv);
         } else {
-            rows += send_rows[p];
-            if (in > 0)
-                MPI_Irecv(recv, recv_rows[p], row, p, TAG_ROWS, c->handle, &c->pending[count++]);
-            if (out > 0)
-                MPI_Isend(send, send_rows[p], row, p, TAG_ROWS, c->handle, &c->pending[count++]);
+            MPI_Request *at = pending->requests;
+            pending->bytes += (double)out * sizeof(real);
+            if (in > 0) MPI_Irecv(recv, recv_rows[p], row, p, TAG_ROWS, c->handle, &at[n++]);
+            if (out > 0) MPI_Isend(send, send_rows[p], row, p, TAG_ROWS, c->handle, &at[n++]);
         }
         recv += in;
         send += out;
     }
+    pending->request_count = n;
     MPI_Type_free(&row);
-    pending_begin(c, use, rows * (double)width * sizeof(real));
-    c->pending_count = count;
 }
 
-// Longer messages than MPI's int are made of larger elements.
-void comm_shift(Comm *c, CommUse use, const real *send, size_t send_count, int to, real *recv,
-                size_t recv_count, int from) {
-    ASSERT(send_count < INT32_MAX && recv_count < INT32_MAX);
-    pending_begin(c, use, to < 0 ? 0 : (double)send_count * sizeof(real));
-    MPI_Irecv(recv, (int)recv_count, MPI_REAL_TYPE, from < 0 ? MPI_PROC_NULL : from, TAG_SHIFT,
-              c->handle, &c->pending[0]);
-    MPI_Isend(send, (int)send_count, MPI_REAL_TYPE, to < 0 ? MPI_PROC_NULL : to, TAG_SHIFT,
-              c->handle, &c->pending[1]);
-    c->pending_count = 2;
+void comm_shift(Comm *c, CommUse use, const real *send, int send_rows, int to, real *recv,
+                int recv_rows, int from, int width) {
+    double bytes = to < 0 ? 0 : (double)send_rows * (double)width * sizeof(real);
+    Pending *p = pending_begin(c, use, bytes);
+    MPI_Datatype row = row_type(width);
+    MPI_Irecv(recv, recv_rows, row, from < 0 ? MPI_PROC_NULL : from, TAG_SHIFT, c->handle,
+              &p->requests[0]);
+    MPI_Isend(send, send_rows, row, to < 0 ? MPI_PROC_NULL : to, TAG_SHIFT, c->handle,
+              &p->requests[1]);
+    MPI_Type_free(&row);
+    p->request_count = 2;
 }
 
 size_t comm_sum_scratch(int size, size_t count) {
@@ -136,6 +142,7 @@ static void sum_block(Comm *c, real *x, size_t n, real *scratch) {
     memcpy(piece, scratch, (size_t)own * sizeof *piece);
     for (int r = 1; r < size; r++) {
         const real *part = scratch + (size_t)r * (size_t)own;
+#pragma omp parallel for schedule(static) if (own > PARALLEL_MIN)
         for (int i = 0; i < own; i++) piece[i] += part[i];
     }
     MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x, counts, places, MPI_REAL_TYPE, c->handle);
@@ -154,23 +161,9 @@ void comm_sum_reals(Comm *c, CommUse use, real *x, size_t count, real *scratch) 
     }
 }
 
-// Grows once to the largest block of rows.
-static void gathered_grow(Comm *c, size_t count) {
-    if (count <= c->gathered_count) return;
-    free(c->gathered);
-    c->gathered = malloc(count * sizeof *c->gathered);
-    ASSERT(c->gathered != NULL);
-    c->gathered_count = count;
-}
-
-double *comm_gather_doubles(Comm *c, CommUse use, const double *lse, const double *hit, int n) {
-    size_t size = (size_t)c->size, count = 2 * (size_t)n;
-    comm__enter(c, comm_use_text(use), (uint64_t)n);
-    gathered_grow(c, (size + 1) * count);
-    double since = clock_s(), *mine = c->gathered + size * count;
-    memcpy(mine, lse, (size_t)n * sizeof *mine);
-    memcpy(mine + n, hit, (size_t)n * sizeof *mine);
-    MPI_Allgather(mine, (int)count, MPI_DOUBLE, c->gathered, (int)count, MPI_DOUBLE, c->handle);
-    comm__book(use, (double)(count * sizeof *mine * (size - 1)), since, since);
-    return c->gathered;
+void comm_gather_doubles(Comm *c, CommUse use, const double *mine, double *all, int count) {
+    comm__enter(c, comm_use_text(use), (uint64_t)count);
+    double since = clock_s();
+    MPI_Allgather(mine, count, MPI_DOUBLE, all, count, MPI_DOUBLE, c->handle);
+    comm__book(use, (double)count * sizeof *mine * (c->size - 1), since, since);
 }

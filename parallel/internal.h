@@ -15,6 +15,15 @@
 // Tags of point-to-point messages: callers of comm_send use those below TAG_EXCHANGE.
 enum { TAG_EXCHANGE = 32000 };
 
+// An exchange that was started and not yet waited for.
+typedef struct Pending {
+    CommUse use;
+    double bytes, since;
+    int request_count;
+    MPI_Request *requests;  // (2 size)
+} Pending;
+enum { MAX_PENDING = 2 };
+
 struct Comm {
     MPI_Comm handle;
     // A second communicator of the same ranks for exchanges that start while other code runs
@@ -26,19 +35,16 @@ struct Comm {
     int rank, size;
     size_t chunk_bytes;  // no MPI call moves more between two ranks; tests shrink it
     double *fold;        // (size, FOLD_VALUES) what comm_sum_doubles gathers
-    // The one exchange of exchange.c that is under way.
-    bool is_pending;
-    MPI_Request *pending;  // (2 size)
+    Pending pending[MAX_PENDING];  // exchanges of exchange.c that are under way
     int pending_count;
-    CommUse pending_use;
-    double pending_since;
-    double pending_bytes;
+    int *counts;         // (4, size) counts and places of an exchange
     int *rows;           // (2, size) for callers of exchange.c
-    double *gathered;    // what comm_gather_doubles returns
-    size_t gathered_count;
-    int *counts;         // (4, size) its counts and places
     uint64_t sequence;   // collectives so far, for the checks of debug builds
 };
+
+// --- progress.c: what the hook of tensor/progress.h looks after ---
+void progress__exchange(Comm *comm, bool on);  // comm has exchanges under way, or none any more
+void progress__reducer(Reducer *r);            // NULL: none is active
 
 // Takes over `handle`. Collective when `background`: a second communicator is made.
 Comm *comm__open(MPI_Comm handle, const char *axis, bool background);
@@ -46,9 +52,6 @@ void comm__close(Comm *comm);  // Collective
 // Books an exchange that started at clock `since` and for which this rank did nothing else since clock `exposed`, up to
 // now. `bytes` it sent to others.
 void comm__book(CommUse use, double bytes, double since, double exposed);
-
-// lse and hit (n each) of every rank: (size, 2, n), valid until the next call. Collective(comm).
-double *comm_gather_doubles(Comm *c, CommUse use, const double *lse, const double *hit, int n);
 
 // In debug builds (those with the address sanitizer) every collective first checks, by a
 // non-blocking exchange with a deadline, that all ranks make the same call: `same` is what must

@@ -149,6 +149,7 @@ void reducer_begin(Reducer *r) {
     ASSERT(!r->active && !r->comm->background_busy);
     r->active = r->comm->background_busy = true;
     r->started = r->folded = 0;
+    progress__reducer(r->comm->size > 1 ? r : NULL);
     memset(r->ready, 0, (size_t)r->ps->count * sizeof *r->ready);
     for (int b = 0; b < r->plan.count; b++) {
         r->missing[b] = r->plan.buckets[b].last_row - r->plan.buckets[b].first_row + 1;
@@ -245,6 +246,7 @@ void reducer_finish(Reducer *r) {
         bucket_book(r, r->folded, begin);
         bucket_fold(r, r->folded++);
     }
+    progress__reducer(NULL);
     r->active = r->comm->background_busy = false;
 }
 
@@ -254,6 +256,7 @@ static void pieces_gather(Reducer *r, real *flat, CommUse use) {
     int size = r->comm->size;
     for (int b = 0; b < r->plan.count && size > 1; b++) {
         const Bucket *k = &r->plan.buckets[b];
+        comm__enter(r->comm, comm_use_text(use), k->begin);
         double since = clock_s();
         MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, flat + k->begin, k->piece_counts,
                        k->counts + size, MPI_REAL_TYPE, r->comm->handle);

@@ -45,10 +45,6 @@ static int rows_count(Rows r) {
     return r.end - r.begin;
 }
 
-static int wanted_count(const KvInfo *i) {
-    return rows_count(rows_wanted(i, i->mesh->sp_rank));
-}
-
 size_t kv_width(const AttentionDims *d) {
     return 2 * (size_t)d->Hk * (size_t)d->D;
 }
@@ -119,30 +115,36 @@ static void wanted_from(const KvInfo *i, int *rows) {
     for (int p = 0; p < i->mesh->sp; p++) rows[p] = rows_count(rows_of(i, p, wanted)) * i->seq.B;
 }
 
-// Rows this rank sends in all, its own among them.
+// Room for the rows this rank sends in all, its own among them. A bound: each token of the chunk lies in
+// about window / chunk later halos, and a shorter sequence, cut less evenly, may send more.
 static size_t packed_rows(const KvInfo *i) {
-    size_t n = 0;
+    int chunk = i->seq.T, later = i->mesh->sp - 1 - i->mesh->sp_rank, exact = 0;
     for (int p = 0; p < i->mesh->sp; p++)
-        n += (size_t)rows_count(rows_of(i, i->mesh->sp_rank, rows_wanted(i, p)));
-    return n * (size_t)i->seq.B;
+        exact += rows_count(rows_of(i, i->mesh->sp_rank, rows_wanted(i, p)));
+    int bound = chunk + int_min(later * chunk, i->dims.window + i->mesh->sp);
+    return (size_t)int_max(exact, i->dims.window > 0 ? bound : 0) * (size_t)i->seq.B;
 }
 
 // Buffers of one exchange in either direction.
 typedef struct KvBuffers {
-    real *packed;   // what goes out, or comes back: packed_rows
     real *by_rank;  // wanted rows as they travel
     real *by_row;   // and as attention reads them; by_rank when there is one batch row
 } KvBuffers;
 
-static KvBuffers buffers_take(Tape *tp, const KvInfo *i) {
-    size_t width = kv_width(&i->dims), wanted = (size_t)wanted_count(i) * (size_t)i->seq.B;
-    KvBuffers k = {.packed = tape_scratch(tp, packed_rows(i) * width),
-                   .by_rank = tape_scratch(tp, wanted * width)};
-    k.by_row = i->seq.B > 1 ? tape_scratch(tp, wanted * width) : k.by_rank;
+static KvBuffers buffers_take(Tape *tp, const KvInfo *i, size_t rows) {
+    size_t width = kv_width(&i->dims);
+    KvBuffers k = {.by_rank = tape_scratch(tp, rows * width)};
+    k.by_row = i->seq.B > 1 ? tape_scratch(tp, rows * width) : k.by_rank;
     return k;
 }
 
-static void rows_gather(const KvInfo *i, CommUse use, const KvBuffers *k, const real *mine) {
+static size_t wanted_rows(const KvInfo *i) {
+    return (size_t)rows_count(rows_wanted(i, i->mesh->sp_rank)) * (size_t)i->seq.B;
+}
+
+// mine: the own chunk's rows. packed: room for a halo's; an all-gather sends them as they are.
+static void rows_gather(const KvInfo *i, CommUse use, const KvBuffers *k, const real *mine,
+                        real *packed) {
     Comm *comm = i->mesh->sp_axis;
     int width = (int)kv_width(&i->dims);
     wanted_from(i, comm->rows);
@@ -150,8 +152,8 @@ static void rows_gather(const KvInfo *i, CommUse use, const KvBuffers *k, const 
         comm_gather_rows(comm, use, mine, k->by_rank, comm->rows, width);
     } else {
         int *send_rows = comm->rows + comm->size;
-        pack_for_ranks(i, k->packed, mine, send_rows);
-        comm_alltoall_rows(comm, use, k->packed, send_rows, k->by_rank, comm->rows, width);
+        pack_for_ranks(i, packed, mine, send_rows);
+        comm_alltoall_rows(comm, use, packed, send_rows, k->by_rank, comm->rows, width);
     }
     comm_finish(comm);
     if (k->by_row != k->by_rank) permute(i, k->by_row, k->by_rank, true);
@@ -159,8 +161,8 @@ static void rows_gather(const KvInfo *i, CommUse use, const KvBuffers *k, const 
 
 // ---- backward: gradients of rows to their owners -----------------------------------------------
 
-// Adds what every rank contributes to the rows of this one, in rank order.
-static void rows_scatter(const KvInfo *i, const KvBuffers *k, const KvGrads *g) {
+// Adds what every rank contributes to the rows of this one, in rank order. packed: room for them.
+static void rows_scatter(const KvInfo *i, const KvBuffers *k, const KvGrads *g, real *packed) {
     Comm *comm = i->mesh->sp_axis;
     int *recv_rows = comm->rows + comm->size, first = i->seq.bound[i->mesh->sp_rank];
     if (k->by_row != k->by_rank) permute(i, k->by_row, k->by_rank, false);
@@ -168,9 +170,9 @@ static void rows_scatter(const KvInfo *i, const KvBuffers *k, const KvGrads *g) 
     for (int p = 0; p < comm->size; p++)
         recv_rows[p] =
             rows_count(rows_of(i, i->mesh->sp_rank, rows_wanted(i, p))) * i->seq.B;
-    comm_alltoall_rows(comm, COMM_DKV, k->by_rank, comm->rows, k->packed, recv_rows, g->width);
+    comm_alltoall_rows(comm, COMM_DKV, k->by_rank, comm->rows, packed, recv_rows, g->width);
     comm_finish(comm);
-    const real *at = k->packed;
+    const real *at = packed;
     for (int p = 0; p < comm->size; p++) {
         Rows r = rows_of(i, i->mesh->sp_rank, rows_wanted(i, p));
         for (int b = 0; b < i->seq.B; b++) {
@@ -182,7 +184,7 @@ static void rows_scatter(const KvInfo *i, const KvBuffers *k, const KvGrads *g) 
 
 // ---- the op ------------------------------------------------------------------------------------
 
-// Keys at hand: the wanted rows up to the end of the own chunk; later ones are masked anyway.
+// Keys at hand: all wanted rows. Those after the own chunk are masked, their tiles never formed.
 static AttentionDims dims_gathered(const KvInfo *i) {
     AttentionDims d = i->dims;
     Rows wanted = rows_wanted(i, i->mesh->sp_rank);
@@ -197,20 +199,23 @@ static void gathered_node(Tape *tp, const Node *n) {
     const KvInfo *i = n->info;
     AttentionDims d = dims_gathered(i);
     Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
-    size_t width = kv_width(&d), half = width / 2, wanted = (size_t)d.B * (size_t)d.Tk * width;
+    size_t width = kv_width(&d), half = width / 2;
     KvGrads g = {tape_grad(tp, k), tape_grad(tp, v), tape_grad_ld(k), tape_grad_ld(v), (int)width};
     real *dq = tape_grad(tp, q), *mine = tape_scratch(tp, (size_t)k->rows * width);
-    KvBuffers kv = buffers_take(tp, i), dkv = buffers_take(tp, i);
+    // Room of the keys serves the gradients that come back: by then keys are of no use.
+    size_t rows = wanted_rows(i), packed = packed_rows(i);
+    KvBuffers kv = buffers_take(tp, i, rows > packed ? rows : packed), dkv = buffers_take(tp, i, rows);
+    real *halo = i->dims.window > 0 ? tape_scratch(tp, packed * width) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
     if (tape_is_dry(tp)) return;
     kv_pack(mine, k, v);
-    rows_gather(i, COMM_KV_AGAIN, &kv, mine);
-    memset(dkv.by_row, 0, wanted * sizeof *dkv.by_row);
+    rows_gather(i, COMM_KV_AGAIN, &kv, mine, halo);
+    memset(dkv.by_row, 0, rows * width * sizeof *dkv.by_row);
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = d.ld_dv = (int)width;
     attention_backward(dq, dkv.by_row, dkv.by_row + half, n->out->grad, n->out->data, n->saved[0],
                        q->data, kv.by_row, kv.by_row + half, scratch, &d);
-    rows_scatter(i, &dkv, &g);
+    rows_scatter(i, &dkv, &g, kv.by_rank);
 }
 
 Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
@@ -219,11 +224,12 @@ Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v)
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_saved(tp, (size_t)d.B * (size_t)d.H * (size_t)d.Tq);
     real *mine = tape_scratch(tp, (size_t)k->rows * width);
-    KvBuffers kv = buffers_take(tp, i);
+    KvBuffers kv = buffers_take(tp, i, wanted_rows(i));
+    real *halo = d.window > 0 ? tape_scratch(tp, packed_rows(i) * width) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
     if (!tape_is_dry(tp)) {
         kv_pack(mine, k, v);
-        rows_gather(i, COMM_KV, &kv, mine);
+        rows_gather(i, COMM_KV, &kv, mine, halo);
         attention_forward(o->data, lse, q->data, kv.by_row, kv.by_row + width / 2, scratch, &d);
     }
     return tape_push(tp, &(Node){.backward = gathered_node,

@@ -11,20 +11,15 @@ static int ring_rank(const KvInfo *i, int shift) {
     return ((i->mesh->sp_rank + shift) % i->mesh->sp + i->mesh->sp) % i->mesh->sp;
 }
 
-static int chunk_tokens(const KvInfo *i, int rank) {
-    return i->seq.bound[rank + 1] - i->seq.bound[rank];
-}
-
-// Reals of a chunk's rows [k | v], all batch rows.
-static size_t chunk_reals(const KvInfo *i, int rank) {
-    return (size_t)chunk_tokens(i, rank) * (size_t)i->seq.B * kv_width(&i->dims);
+// Rows [k | v] of a chunk, of all batch rows.
+static int chunk_rows(const KvInfo *i, int rank) {
+    return chunk_tokens(i, rank) * i->seq.B;
 }
 
 static size_t chunk_most(const KvInfo *i) {
-    size_t most = 0;
-    for (int r = 0; r < i->mesh->sp; r++)
-        most = chunk_reals(i, r) > most ? chunk_reals(i, r) : most;
-    return most;
+    int most = 0;
+    for (int r = 0; r < i->mesh->sp; r++) most = chunk_rows(i, r) > most ? chunk_rows(i, r) : most;
+    return (size_t)most * kv_width(&i->dims);
 }
 
 static AttentionDims dims_chunk(const KvInfo *i, int rank) {
@@ -49,9 +44,9 @@ static Ring ring_take(Tape *tp, const KvInfo *i) {
 
 // The chunk after hop h goes one rank on, the one of hop h + 1 comes in.
 static void ring_pass(const KvInfo *i, const Ring *r, CommUse use, int h) {
-    comm_shift(i->mesh->sp_axis, use, r->at[r->now], chunk_reals(i, ring_rank(i, -h)),
-               ring_rank(i, 1), r->at[1 - r->now], chunk_reals(i, ring_rank(i, -h - 1)),
-               ring_rank(i, -1));
+    comm_shift(i->mesh->sp_axis, use, r->at[r->now], chunk_rows(i, ring_rank(i, -h)),
+               ring_rank(i, 1), r->at[1 - r->now], chunk_rows(i, ring_rank(i, -h - 1)),
+               ring_rank(i, -1), (int)kv_width(&i->dims));
 }
 
 typedef struct Partial {
@@ -71,6 +66,18 @@ static void ring_attend(const KvInfo *i, int h, const Ring *r, Tensor *o, real *
     if (h > 0) attention_merge(o->data, lse, part.out, part.lse, d.B, d.Tq, d.H, d.D);
 }
 
+// Adds this rank's part to the chunk's gradient, which starts at its owner, and sends it on. It is
+// on its way while the next chunk is worked on.
+static void dkv_add(const KvInfo *i, Ring *dkv, const real *part, int h) {
+    size_t count = (size_t)chunk_rows(i, ring_rank(i, -h)) * kv_width(&i->dims);
+    if (h > 0) dkv->now = 1 - dkv->now;
+    real *sum = dkv->at[dkv->now];
+    if (h == 0) memset(sum, 0, count * sizeof *sum);
+#pragma omp parallel for schedule(static)
+    for (size_t c = 0; c < count; c++) sum[c] += part[c];
+    ring_pass(i, dkv, COMM_DKV, h);
+}
+
 static void ring_node(Tape *tp, const Node *n) {
     const KvInfo *i = n->info;
     Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
@@ -81,31 +88,25 @@ static void ring_node(Tape *tp, const Node *n) {
     real *part = tape_scratch(tp, chunk_most(i));
     real *scratch = tape_scratch(tp, attention_scratch_reals(&i->dims, omp_get_max_threads()));
     if (tape_is_dry(tp)) return;
+    comm__enter(i->mesh->sp_axis, "ring attention, backward", 0);
     kv_pack(kv.at[0], k, v);
     for (int h = 0; h < i->mesh->sp; h++) {
         int source = ring_rank(i, -h);
-        AttentionDims d = dims_chunk(i, source);
-        size_t count = chunk_reals(i, source);
-        bool last = h + 1 == i->mesh->sp;
-        d.ld_dq = tape_grad_ld(q);
-        memset(part, 0, count * sizeof *part);
-        if (!last) ring_pass(i, &kv, COMM_KV_AGAIN, h);
+        if (h + 1 < i->mesh->sp) ring_pass(i, &kv, COMM_KV_AGAIN, h);
+        memset(part, 0, (size_t)chunk_rows(i, source) * width * sizeof *part);
         if (source <= i->mesh->sp_rank) {
+            AttentionDims d = dims_chunk(i, source);
             const real *keys = kv.at[kv.now];
+            d.ld_dq = tape_grad_ld(q);
             attention_backward(dq, part, part + half, n->out->grad, n->out->data, n->saved[0],
                                q->data, keys, keys + half, scratch, &d);
         }
-        if (!last) comm_finish(i->mesh->sp_axis);
+        comm_finish(i->mesh->sp_axis);  // the next keys, and this chunk's gradient so far
         kv.now = 1 - kv.now;
-        // The chunk's gradient so far is in dkv; nothing at its owner, where it starts.
-        real *sum = dkv.at[dkv.now];
-        if (h == 0) memset(sum, 0, count * sizeof *sum);
-        for (size_t c = 0; c < count; c++) sum[c] += part[c];
-        ring_pass(i, &dkv, COMM_DKV, h);
-        comm_finish(i->mesh->sp_axis);
-        dkv.now = 1 - dkv.now;
+        dkv_add(i, &dkv, part, h);
     }
-    kv_add(&g, dkv.at[dkv.now], 0, k->rows);
+    comm_finish(i->mesh->sp_axis);
+    kv_add(&g, dkv.at[1 - dkv.now], 0, k->rows);
 }
 
 Tensor *kv__ring(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
@@ -116,7 +117,10 @@ Tensor *kv__ring(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
     Ring r = ring_take(tp, i);
     Partial part = {tape_scratch(tp, rows * (size_t)d->D), tape_scratch(tp, rows)};
     real *scratch = tape_scratch(tp, attention_scratch_reals(d, omp_get_max_threads()));
-    if (!tape_is_dry(tp)) kv_pack(r.at[0], k, v);
+    if (!tape_is_dry(tp)) {
+        comm__enter(i->mesh->sp_axis, "ring attention", 0);
+        kv_pack(r.at[0], k, v);
+    }
     for (int h = 0; h < i->mesh->sp && !tape_is_dry(tp); h++) {
         bool last = h + 1 == i->mesh->sp;
         if (!last) ring_pass(i, &r, COMM_KV, h);

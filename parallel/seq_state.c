@@ -79,7 +79,6 @@ static void fold_span(const Fold *f, real *out, const real *state, const real *a
 // ---- LASP-2 ------------------------------------------------------------------------------------
 
 static void gather_start(Fold *f) {
-    ASSERT(f->count < INT32_MAX);
     for (int r = 0; r < f->comm->size; r++) f->comm->rows[r] = 1;
     comm_gather_rows(f->comm, f->use, f->mine, f->room, f->comm->rows, (int)f->count);
 }
@@ -102,7 +101,7 @@ static void scan_start(Fold *f, int d) {
     int to = place + d < size ? place_of(f, place + d) : -1;
     int from = place - d >= 0 ? place_of(f, place - d) : -1;
     memcpy(f->room, f->mine, f->count * sizeof *f->mine);  // mine changes while it is sent
-    comm_shift(f->comm, f->use, f->room, f->count, to, f->room + f->count, f->count, from);
+    comm_shift(f->comm, f->use, f->room, 1, to, f->room + f->count, 1, from, (int)f->count);
 }
 
 static void scan_finish(Fold *f) {
@@ -129,16 +128,18 @@ static void ring_finish(Fold *f) {
     int to = place + 1 < size ? place_of(f, place + 1) : -1;
     memset(f->enter, 0, f->count * sizeof *f->enter);
     if (from >= 0) {
-        comm_shift(f->comm, f->use, NULL, 0, -1, f->enter, f->count, from);
+        comm_shift(f->comm, f->use, NULL, 0, -1, f->enter, 1, from, (int)f->count);
         comm_finish(f->comm);
     }
     if (to < 0) return;
     fold_span(f, f->room, f->enter, f->mine, place, place);
-    comm_shift(f->comm, f->use, f->room, f->count, to, NULL, 0, -1);
+    comm_shift(f->comm, f->use, f->room, 1, to, NULL, 0, -1, (int)f->count);
     comm_finish(f->comm);
 }
 
 static void fold_start(Fold *f) {
+    ASSERT(f->count < INT32_MAX);
+    comm__enter(f->comm, comm_use_text(f->use), (uint64_t)f->method);
     if (f->method == SP_LASP2) gather_start(f);
     if (f->method == SP_LASP2_SCAN) scan_start(f, 1);
 }
@@ -178,42 +179,6 @@ static Fold fold_open(const StateInfo *s, bool backward, real *mine, real *enter
                   .room = room};
 }
 
-// Work inside blocks, some heads at a time: between them the exchange is polled. Heads share nothing.
-typedef struct Heads {
-    LightningDims dims;  // of `H` heads
-    size_t head;         // first of them
-} Heads;
-
-static bool heads_next(Heads *h, const LightningDims *all) {
-    h->head += (size_t)h->dims.H;
-    if (h->head >= (size_t)all->H) return false;
-    int left = all->H - (int)h->head, group = omp_get_max_threads();
-    h->dims = *all;
-    h->dims.H = left < group ? left : group;
-    h->dims.decay = all->decay + h->head;
-    return true;
-}
-
-static void inside_polled(Comm *comm, real *out, const real *q, const real *k, const real *v,
-                          real *scratch, const LightningDims *d) {
-    for (Heads h = {.head = 0}; heads_next(&h, d);) {
-        size_t a = h.head * (size_t)d->A, e = h.head * (size_t)d->E;
-        lightning_inside(out + e, q + a, k + a, v + e, scratch, &h.dims);
-        comm_poll(comm);
-    }
-}
-
-static void inside_backward_polled(Comm *comm, real *dq, real *dk, real *dv, const real *dout,
-                                   const real *q, const real *k, const real *v, real *scratch,
-                                   const LightningDims *d) {
-    for (Heads h = {.head = 0}; heads_next(&h, d);) {
-        size_t a = h.head * (size_t)d->A, e = h.head * (size_t)d->E;
-        lightning_inside_backward(dq + a, dk + a, dv + e, dout + e, q + a, k + a, v + e, scratch,
-                                  &h.dims);
-        comm_poll(comm);
-    }
-}
-
 static void state_node(Tape *tp, const Node *n) {
     StateInfo s = *(const StateInfo *)n->info;
     LightningDims *d = &s.dims;
@@ -232,8 +197,7 @@ static void state_node(Tape *tp, const Node *n) {
     Fold fold = fold_open(&s, true, mine, leave, room);
     lightning_dstates(dstore, mine, n->out->grad, q->data, scratch, d);
     fold_start(&fold);
-    inside_backward_polled(s.mesh->sp_axis, dq, dk, dv, n->out->grad, q->data, k->data, v->data,
-                           scratch, d);
+    lightning_inside_backward(dq, dk, dv, n->out->grad, q->data, k->data, v->data, scratch, d);
     fold_finish(&fold);
     lightning_dstates_leave(dstore, leave, d);
     lightning_across_backward(dq, dk, dv, n->out->grad, k->data, v->data, n->saved[0], dstore,
@@ -256,7 +220,7 @@ Tensor *op_seq_lightning(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tenso
         Fold fold = fold_open(&s, false, mine, enter, room);
         lightning_states(store, mine, k->data, v->data, scratch, d);
         if (!known) fold_start(&fold);
-        inside_polled(mesh->sp_axis, o->data, q->data, k->data, v->data, scratch, d);
+        lightning_inside(o->data, q->data, k->data, v->data, scratch, d);
         if (!known) fold_finish(&fold);
         lightning_states_enter(store, enter, d);
         lightning_across(o->data, q->data, store, scratch, d);

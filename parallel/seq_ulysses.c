@@ -10,10 +10,6 @@ static int row_tokens(const KvInfo *i) {
     return i->seq.bound[i->mesh->sp];
 }
 
-static int chunk_tokens(const KvInfo *i, int rank) {
-    return i->seq.bound[rank + 1] - i->seq.bound[rank];
-}
-
 // Attention of this rank's heads over whole rows.
 static AttentionDims dims_whole(const KvInfo *i, const int *first) {
     AttentionDims d = i->dims;
@@ -62,7 +58,7 @@ static void swap_rows(const Swap *s, int *token_rows, int *head_rows) {
     }
 }
 
-// Whole rows between their place and the order of travel. Returns nothing; `in` fills `rows`.
+// Whole rows from the order of travel to their places (`in`), or back.
 static void rows_move(const Swap *s, real *rows, bool in) {
     size_t w = (size_t)s->width;
     real *at = s->heads;

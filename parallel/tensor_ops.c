@@ -7,12 +7,19 @@
 #include "parallel/internal.h"
 #include "parallel/ops.h"
 
+enum { PARALLEL_MIN = 1 << 15 };  // elements that are worth threads
+
 static bool alone(const Mesh *mesh) {
     return mesh == NULL || mesh->tp == 1;
 }
 
 static size_t elements(const Tensor *x) {
     return (size_t)x->rows * (size_t)x->cols;
+}
+
+static void add_to(real *restrict sum, const real *restrict x, size_t count) {
+#pragma omp parallel for schedule(static) if (count > PARALLEL_MIN)
+    for (size_t i = 0; i < count; i++) sum[i] += x[i];
 }
 
 // ---- into and out of a split map ---------------------------------------------------------------
@@ -30,7 +37,7 @@ static void enter_node(Tape *tp, const Node *n) {
     if (tape_is_dry(tp)) return;
     real *dy = n->out->grad;
     comm_sum_reals(t->mesh->tp_axis, COMM_DTP, dy, count, scratch);
-    for (size_t i = 0; i < count; i++) dx[i] += dy[i];
+    add_to(dx, dy, count);
 }
 
 Tensor *op_tp_enter(Tape *tp, const Mesh *mesh, Tensor *x) {
@@ -46,7 +53,7 @@ Tensor *op_tp_enter(Tape *tp, const Mesh *mesh, Tensor *x) {
 static void sum_node(Tape *tp, const Node *n) {
     real *dx = tape_grad(tp, n->in[0]);
     if (tape_is_dry(tp)) return;
-    for (size_t i = 0; i < elements(n->out); i++) dx[i] += n->out->grad[i];
+    add_to(dx, n->out->grad, elements(n->out));
 }
 
 Tensor *op_tp_sum(Tape *tp, const Mesh *mesh, Tensor *x) {
@@ -146,8 +153,8 @@ Tensor *op_tp_gather_cols(Tape *tp, const Mesh *mesh, Tensor *x, int cols) {
     real *all = tape_scratch(tp, elements(y));
     if (tape_is_dry(tp)) return tape_push(tp, &(Node){.out = y, .in = {x}});
     for (int p = 0; p < mesh->tp; p++)
-        comm->rows[p] = x->rows * (int)split_count((size_t)cols, mesh->tp, p);
-    comm_gather_rows(comm, COMM_TP, x->data, all, comm->rows, 1);
+        comm->rows[p] = (int)split_count((size_t)cols, mesh->tp, p);
+    if (x->rows > 0) comm_gather_rows(comm, COMM_TP, x->data, all, comm->rows, x->rows);
     comm_finish(comm);
     for (int p = 0; p < mesh->tp; p++) {
         size_t begin = split_begin((size_t)cols, mesh->tp, p);
@@ -159,15 +166,18 @@ Tensor *op_tp_gather_cols(Tape *tp, const Mesh *mesh, Tensor *x, int cols) {
 }
 
 // lse = log of the sum of the ranks' exponentials, hit = the one rank's target logit, in rank order.
-static void fold_vocabulary(double *lse, double *hit, int n, void *user) {
+static void fold_vocabulary(double *lse, double *hit, int n, double *room, void *user) {
     Comm *comm = ((const Mesh *)user)->tp_axis;
-    double *all = comm_gather_doubles(comm, COMM_LOSS, lse, hit, n);
+    double *mine = room, *all = room + 2 * n;
+    memcpy(mine, lse, (size_t)n * sizeof *mine);
+    memcpy(mine + n, hit, (size_t)n * sizeof *mine);
+    comm_gather_doubles(comm, COMM_LOSS, mine, all, 2 * n);
     for (int i = 0; i < n; i++) {
         double most = -INFINITY, sum = 0, found = 0;
         for (int p = 0; p < comm->size; p++) {
-            double x = all[(size_t)p * 2 * (size_t)n + (size_t)i];
-            if (!(x <= most)) most = x;  // NaN stays
-            found += all[((size_t)p * 2 + 1) * (size_t)n + (size_t)i];
+            const double *theirs = all + (size_t)p * 2 * (size_t)n;
+            if (!(theirs[i] <= most)) most = theirs[i];  // a NaN reaches the sum below in any case
+            found += theirs[n + i];
         }
         for (int p = 0; p < comm->size; p++)
             sum += exp(all[(size_t)p * 2 * (size_t)n + (size_t)i] - most);
@@ -181,6 +191,7 @@ const LossFold *tp_loss_fold(Tape *tp, const Mesh *mesh, int vocab) {
     LossFold f = {.first = (int)split_begin((size_t)vocab, mesh->tp, mesh->tp_rank),
                   .columns_most = (int)split_count((size_t)vocab, mesh->tp, 0),
                   .fold = fold_vocabulary,
+                  .ranks = mesh->tp,
                   .user = (void *)(uintptr_t)mesh};
     return tape_info(tp, &f, sizeof f);
 }

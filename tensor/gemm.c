@@ -16,6 +16,7 @@
 #include <omp.h>
 
 #include "base/status.h"
+#include "tensor/progress.h"
 
 #ifdef STERNA_F64
 #define CBLAS_GEMM cblas_dgemm
@@ -109,6 +110,7 @@ static void product_panel(const Product *p, bool by_rows, int begin, int end) {
 static void product_threaded(const Product *p) {
     ASSERT(p->M >= 0 && p->N >= 0 && p->K >= 0);
     int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    progress();
     if (threads == 1 || (double)p->M * p->N * p->K <= THREADED_MIN) {
         product_panel(p, true, 0, p->M);
         return;

@@ -62,7 +62,9 @@ typedef struct LossFold {
     // Combines n tokens over the slices, in place on all ranks: lse <- log sum exp(lse), hit <- sum of hit. NaN must
     // stay NaN; an empty slice's lse, -1e300, counts for nothing. Called once a block, in the same order everywhere,
     // and never for a batch without tokens.
-    void (*fold)(double *lse, double *hit, int n, void *user);
+    // room: 2 n (ranks + 1) doubles for it to work in.
+    void (*fold)(double *lse, double *hit, int n, double *room, void *user);
+    int ranks;
     void *user;
 } LossFold;
 Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses,

@@ -19,7 +19,7 @@ typedef struct LossInfo {
 typedef struct LossBlock {
     int rows;  // at most
     real *logits;
-    double *lse, *hit;
+    double *lse, *hit, *room;
 } LossBlock;
 
 static double *doubles_take(Tape *tp, int count) {
@@ -37,6 +37,7 @@ static LossBlock block_take(Tape *tp, const LossInfo *l, int N, int V) {
     b.logits = tape_scratch(tp, (size_t)rows * (size_t)V);
     b.lse = doubles_take(tp, rows);
     b.hit = doubles_take(tp, rows);
+    b.room = l->fold.fold != NULL ? doubles_take(tp, 2 * rows * (l->fold.ranks + 1)) : NULL;
     return b;
 }
 
@@ -44,7 +45,7 @@ static LossBlock block_take(Tape *tp, const LossInfo *l, int N, int V) {
 static void block_fold(const LossBlock *b, const LossInfo *l, const int32_t *targets, int n,
                        int V) {
     if (l->fold.fold != NULL) {
-        l->fold.fold(b->lse, b->hit, n, l->fold.user);
+        l->fold.fold(b->lse, b->hit, n, b->room, l->fold.user);
         return;
     }
     for (int i = 0; i < n; i++) ASSERT(targets[i] == IGNORE_TARGET || targets[i] < V);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/progress.h"
+
 enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1 };
 
 // Tensors, nodes and infos: small structs in chunks that are reused after each rewind.
@@ -321,7 +323,7 @@ static void walk(Tape *tp, int from) {
         grad_release(tp, node.out);
         arena_rewind(&tp->scratch, 0);
         uses_done(tp, &node);
-        if (tp->hooks.progress != NULL && !tp->dry) tp->hooks.progress(tp->hooks.user);
+        if (!tp->dry) progress();
     }
 }
 

@@ -34,10 +34,8 @@ struct Node {
     const void *info;               // op-private constants, tape_info or longer lived
 };
 
-// Progress: run between nodes and large products, outside OpenMP regions (parallel polls messages there).
 // Ready: the last use of a parameter has been differentiated.
 typedef struct TapeHooks {
-    void (*progress)(void *user);
     void (*ready)(Param *param, void *user);
     // Named places in a model: to read; on a tape that records nothing also to change. layer is -1 outside of
     // blocks. Once a forward pass: recomputation does not call again.

@@ -7,9 +7,6 @@
 #include "tensor/kernels/kernels.h"
 #include "train/run.h"
 
-static void hook_progress(void *user) {
-    reducer_progress(((Run *)user)->reducer);
-}
 static void hook_ready(Param *param, void *user) {
     reducer_ready(((Run *)user)->reducer, param);
 }
@@ -24,7 +21,7 @@ static void phase_end(double *phase, double *clock) {
 // Forward and backward of one micro-batch. Only the last one announces finished gradients.
 static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_COUNT]) {
     double clock = clock_s();
-    TapeHooks hooks = {.progress = hook_progress, .ready = hook_ready, .user = run};
+    TapeHooks hooks = {.ready = hook_ready, .user = run};
     tape_set_hooks(run->tape, last ? &hooks : NULL);
     tape_begin(run->tape, true);
     Tensor *loss = model_loss(run->tape, &run->model, batch, NULL);

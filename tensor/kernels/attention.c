@@ -25,6 +25,7 @@
 #include "base/status.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels/vmath.h"
+#include "tensor/progress.h"
 
 enum {
     TILE_Q = 64,   // queries a tile
@@ -200,6 +201,7 @@ void attention_forward(real *restrict out, real *restrict lse, const real *restr
         int index = (int)(n % heads), begin = (tiles - 1 - (int)(n / heads)) * TILE_Q;
         Tile t = tile_open(d, index / d->H, index % d->H, begin, q, k, v, scratch);
         forward_tile(&t, out + t.dense, lse + t.at);
+        progress();
     }
 }
 
@@ -293,6 +295,7 @@ void attention_backward(real *restrict dq, real *restrict dk, real *restrict dv,
                 size_t query = (size_t)row * (size_t)d->Tq + (size_t)begin;
                 real *dquery = dq + query * (size_t)d->ld_dq + (size_t)head * (size_t)d->D;
                 backward_tile(&t, dquery, dkey, dvalue, dout + t.dense, out + t.dense, lse + t.at);
+                progress();
             }
         }
     }

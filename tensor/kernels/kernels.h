@@ -1,4 +1,5 @@
-// Every kernel pair. A kernel is a pure function on raw pointers: no allocation, I/O, MPI or failure.
+// Every kernel pair. A kernel is a pure function on raw pointers: no allocation, I/O, MPI or failure. Long ones call
+// progress() between pieces of work.
 //
 //   B rows   T tokens a row   N = B*T   C channels   H heads   Hk key/value heads   D head size
 //   A feature size of q,k in lightning attention   E feature size of v   F ffn   V vocabulary

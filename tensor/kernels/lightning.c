@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tensor/kernels/lightning_block.h"
+#include "tensor/progress.h"
 
 // Arithmetic falls with the block, products become too small below 64. Forward and backward, 2
 // threads of an AVX-512 EPYC, B 4, T 2048, H 4, milliseconds at blocks 64, 96, 128, 256: A = E =
@@ -65,5 +66,6 @@ void lightning_backward(real *restrict dq, real *restrict dk, real *restrict dv,
             lightning__queries_backward(&t, &b, &g, store + ((size_t)i * blocks + n) * states);
             lightning__dstate(&t, &b, ds);
         }
+        progress();
     }
 }

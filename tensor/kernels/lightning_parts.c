@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tensor/kernels/lightning_block.h"
+#include "tensor/progress.h"
 
 static size_t state_reals(const LightningDims *d) {
     return (size_t)d->A * (size_t)d->E;
@@ -102,6 +103,7 @@ void lightning_inside(real *restrict out, const real *restrict q, const real *re
         for (size_t n = 0; n < blocks; n++) {
             LightningBlock b = lightning__block(&t, n);
             lightning__inside(&t, &b, out + lightning__offset(d, i, d->ld_o, d->E));
+            progress();  // states are on their way meanwhile
         }
     }
 }
@@ -118,6 +120,7 @@ void lightning_inside_backward(real *restrict dq, real *restrict dk, real *restr
         for (size_t n = 0; n < blocks; n++) {
             LightningBlock b = lightning__block(&t, n);
             lightning__inside_backward(&t, &b, &g);
+            progress();
         }
     }
 }

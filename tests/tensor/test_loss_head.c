@@ -42,7 +42,8 @@ static void head_free(Head *h) {
     free(h->x), free(h->w);
 }
 
-static void fold(double *lse, double *hit, int n, void *user) {
+static void fold(double *lse, double *hit, int n, double *room, void *user) {
+    for (int i = 0; i < 2 * n; i++) room[i] = 0;
     Ranks *r = user;
     r->calls++;
     for (int i = 0, t = r->row; i < n && r->deaf; i++, t++) {
@@ -85,7 +86,7 @@ static void run(const Head *h, Result *out, int first, int rows, const LossFold 
 
 // One slice, as rank `rank`.
 static void run_slice(const Head *h, Result *out, Ranks *r, int first, int rows, bool record) {
-    LossFold f = {first, WIDEST, fold, r};
+    LossFold f = {.first = first, .columns_most = WIDEST, .fold = fold, .ranks = 1, .user = r};
     r->row = r->calls = 0;
     run(h, out, first, rows, &f, record);
     cr_assert_eq(r->calls, h->batch.seq.T > 0 ? BLOCKS : 0, "%d blocks", r->calls);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tensor/ops.h"
+#include "tensor/progress.h"
 #include "tests/gradcheck.h"
 
 enum { N = 7, C = 6, V = 9, LAYERS = 4 };
@@ -88,7 +89,7 @@ static double net_train(Tape *tp, Net *net) {
 
 typedef struct Seen {
     Net *net;
-    int ready[LAYERS + 2], progress;
+    int ready[LAYERS + 2];
     real *at_ready[LAYERS + 2];  // the gradient when the parameter was said to be ready
 } Seen;
 
@@ -100,8 +101,9 @@ static void on_ready(Param *p, void *user) {
     s->at_ready[row] = numbers_copy(p->grad, p->count);
 }
 
-static void on_progress(void *user) {
-    ((Seen *)user)->progress++;
+static int progressed;
+static void on_progress(void) {
+    progressed++;
 }
 
 static void check_ready(bool tied, bool recompute) {
@@ -109,8 +111,9 @@ static void check_ready(bool tied, bool recompute) {
     net_open(&net, tied, recompute);
     Tape *tp = net_tape(&net, true);
     Seen seen = {.net = &net};
-    TapeHooks hooks = {.ready = on_ready, .progress = on_progress, .user = &seen};
+    TapeHooks hooks = {.ready = on_ready, .user = &seen};
     tape_set_hooks(tp, &hooks);
+    progress_set(on_progress);
     for (int pass = 1; pass <= 2; pass++) {
         net_train(tp, &net);
         for (int i = 0; i < net.ps.count; i++) {
@@ -123,7 +126,7 @@ static void check_ready(bool tied, bool recompute) {
             cr_expect_eq(p->uses, 0);
         }
     }
-    cr_expect_gt(seen.progress, 2 * LAYERS);
+    cr_expect_gt(progressed, 2 * LAYERS);
     for (int i = 0; i < net.ps.count; i++) free(seen.at_ready[i]);
     tape_free(tp);
     params_free(&net.ps);
@@ -294,15 +297,16 @@ Test(tape, touches_no_numbers_while_dry) {
     uint64_t before = params_hash(&net.ps);
     Seen seen = {.net = &net};
     Tape *tp = tape_new();
-    TapeHooks hooks = {.ready = on_ready, .progress = on_progress, .user = &seen};
+    TapeHooks hooks = {.ready = on_ready, .user = &seen};
     tape_set_hooks(tp, &hooks);
+    progress_set(on_progress);
     tape_dry(tp, true);
     Tensor *loss = net_loss(tp, &net);
     cr_assert_null(loss->data);
     tape_backward(tp, loss);
     cr_assert_eq(params_hash(&net.ps), before);
     for (size_t i = 0; i < net.ps.total; i++) cr_assert_eq(net.ps.grad[i], 0);
-    cr_assert_eq(seen.progress, 0);
+    cr_assert_eq(progressed, 0);
     for (int i = 0; i < net.ps.count; i++) cr_assert_eq(seen.ready[i], 0);
     tape_free(tp);
     params_free(&net.ps);
