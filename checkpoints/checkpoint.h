@@ -106,4 +106,4 @@ Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHE
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one
 // file of `real`, without the weights in anyone's memory. The checksums are verified first; on failure `path` is as it was.
-Status checkpoint_export_weights(const char *step_dir, const char *path) CHECKED;
+Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path) CHECKED;

@@ -153,9 +153,13 @@ static Status copy_verified(const char *step_dir, const FileTable *files, const 
 
 // Checkpoints come from the same writer with the rows in the same order: the file is an export
 // already.
-Status checkpoint_export_weights(const char *step_dir, const char *path) {
+Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path) {
     Manifest m;
     FileTable files;
+    char name[STEP_NAME_BYTES], step_dir[PATH_BYTES];
+    TRY(path__check(ckpt_dir));
+    step__name(name, step, "");
+    path_join(step_dir, ckpt_dir, name);
     TRY(manifest__read(step_dir, &m, &files));
     Status st = copy_verified(step_dir, &files, path);
     manifest_free(&m);

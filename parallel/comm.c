@@ -1,5 +1,5 @@
-// Collectives and messages of any size. MPI's counts are int: here, and only here, longer ones are
-// cut in chunks. Sums are gathered and folded in rank order by every rank, so that all hold the
+// Collectives and messages of any size. MPI's counts are int: longer ones are cut in
+// chunks. Sums are gathered and folded in rank order by every rank, so that all hold the
 // same bits (docs/parallelism.md).
 #include <stdlib.h>
 #include <string.h>

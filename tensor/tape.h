@@ -48,7 +48,7 @@ void tape_free(Tape *tp);
 // Measured by a dry run (tape_dry, model code, tape_backward), then reserved: E_NOMEM. Not collective; train agrees.
 void tape_dry(Tape *tp, bool record);           // rewinds and measures one pass; call again for another shape
 Status tape_reserve(Tape *tp) CHECKED;          // ends measuring
-size_t tape_bytes(const Tape *tp);              // activations, gradients and scratch, measured peak
+size_t tape_bytes(const Tape *tp);              // activations, kept results, gradients and scratch, measured peak
 // Rewinds for the next micro-batch. record: keep nodes for backward (training) or not (evaluation).
 void tape_begin(Tape *tp, bool record);
 bool tape_is_dry(const Tape *tp);       // ops and backward functions then skip their kernels
@@ -57,7 +57,7 @@ void tape_set_hooks(Tape *tp, const TapeHooks *hooks);  // copied; NULL: none
 
 Tensor *tape_tensor(Tape *tp, int rows, int cols);              // undefined contents
 Tensor *tape_leaf(Tape *tp, real *data, int rows, int cols);    // borrowed data
-Tensor *tape_param(Tape *tp, Param *p);                         // (dim0, product of the rest)
+Tensor *tape_param(Tape *tp, Param *p);                         // this rank's share: (dim0, product of the rest)
 Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols);      // columns of x, no copy, gradient into x's
 real *tape_saved(Tape *tp, size_t count);                       // lives until backward has used it
 // As tape_saved, for a result that must not be computed twice because all ranks took part in it. The second run of

@@ -174,14 +174,15 @@ static Status forward_rows(Forward *f) {
 // Adds this rank's share of a row to the whole, from element `at` of the whole on.
 static void add_share(double *whole, size_t at, size_t n, const Param *p) {
     const ParamRuns *s = &p->share;
-    for (size_t i = 0; i < p->count; i++) {
-        size_t g = s->begin + i / s->run * s->stride + i % s->run;
-        if (g >= at && g < at + n) whole[g - at] += (double)p->grad[i];
+    for (size_t r = 0; r < s->runs; r++) {
+        size_t begin = s->begin + r * s->stride, end = begin + s->run;
+        size_t from = begin > at ? begin : at, to = end < at + n ? end : at + n;
+        for (size_t g = from; g < to; g++) whole[g - at] += (double)p->grad[r * s->run + g - begin];
     }
 }
 
 // The gradient of the mean for one whole parameter: summed over ranks in double, divided by the
-// number of targets. Rows that the tp axis replicates count on its rank 0.
+// number of targets, on rank 0. Rows that the tp axis replicates count on its rank 0.
 static void fold_gradient(const Forward *f, const Param *p, double targets, real *out) {
     enum { PIECE = 1 << 20 };
     double *sum = malloc(PIECE * sizeof *sum);
@@ -191,21 +192,25 @@ static void fold_gradient(const Forward *f, const Param *p, double targets, real
         memset(sum, 0, n * sizeof *sum);
         if (p->tp_axis >= 0 || f->mesh.tp_rank == 0) add_share(sum, at, n, p);
         comm_sum_doubles(f->mesh.world, sum, (int)n);
-        for (size_t i = 0; i < n; i++) out[at + i] = (real)(sum[i] / targets);
+        for (size_t i = 0; i < n && f->mesh.rank == 0; i++) out[at + i] = (real)(sum[i] / targets);
     }
     free(sum);
 }
 
-// (B,T,V) on rank 0 from the ranks' rows and chunks.
-static void order_logits(const Forward *f, real *out, const char *all, const size_t *offsets) {
+// (B,T,V) on rank 0 from the rows and chunks of the first rank of each tp axis.
+static void collect_logits(const Forward *f, real *out) {
+    enum { TAG_LOGITS = 1 };
     size_t V = (size_t)f->dir.model.cfg.vocab;
     for (int r = 0; r < f->mesh.size; r += f->mesh.tp) {
         int dp = r / (f->mesh.sp * f->mesh.tp), sp = r / f->mesh.tp % f->mesh.sp;
         size_t n = row_logits(f, sp), from = split_begin((size_t)f->T, f->mesh.sp, sp);
-        const char *at = all + offsets[r];
-        for (size_t b = first_row(f, dp); b < first_row(f, dp + 1) && n > 0; b++) {
-            memcpy(out + (b * (size_t)f->T + from) * V, at, n * sizeof *out);
-            at += n * sizeof *out;
+        const real *mine = f->logits;
+        for (size_t b = first_row(f, dp); b < first_row(f, dp + 1); b++, mine += n) {
+            real *to = f->mesh.rank == 0 ? out + (b * (size_t)f->T + from) * V : NULL;
+            if (r == 0 && to != NULL) memcpy(to, mine, n * sizeof *to);
+            if (r > 0 && to != NULL) comm_recv(f->mesh.world, to, n * sizeof *to, r, TAG_LOGITS);
+            if (r > 0 && r == f->mesh.rank)
+                comm_send(f->mesh.world, mine, n * sizeof *mine, 0, TAG_LOGITS);
         }
     }
 }
@@ -241,34 +246,28 @@ static Status write_result(const Forward *f, const real *logits, real loss, cons
 // What rank 0 writes; the others' parts are of no use to them.
 typedef struct Collected {
     real *logits, *grad;
-    char *parts;
-    size_t *offsets;
 } Collected;
 
 static Status collected_open(Collected *c, const Forward *f) {
-    size_t grads = grads_flag != NULL ? params_elements(&f->dir.model.params) : 0;
-    size_t logits = (size_t)f->B * (size_t)f->T * (size_t)f->dir.model.cfg.vocab;
-    c->offsets = calloc((size_t)f->mesh.size + 1, sizeof *c->offsets);
+    bool writes = f->mesh.rank == 0;
+    size_t grads = grads_flag != NULL && writes ? params_elements(&f->dir.model.params) : 0;
+    size_t logits = writes ? (size_t)f->B * (size_t)f->T * (size_t)f->dir.model.cfg.vocab : 0;
     c->grad = malloc((grads + 1) * sizeof *c->grad);
-    c->logits = malloc(((f->mesh.rank == 0 ? logits : 0) + 1) * sizeof *c->logits);
-    if (c->offsets != NULL && c->grad != NULL && c->logits != NULL) return OK;
+    c->logits = malloc((logits + 1) * sizeof *c->logits);
+    if (c->grad != NULL && c->logits != NULL) return OK;
     FAIL(E_NOMEM, "use fewer rows", "out of memory for %zu logits and %zu gradients", logits, grads);
 }
 
 // Collective(world).
-static Status collect(Forward *f, Collected *c, double targets) {
-    bool first = f->mesh.tp_rank == 0;  // of ranks with the same logits
-    size_t bytes = first ? local_rows(f) * row_logits(f, f->mesh.sp_rank) * sizeof(real) : 0;
+static void collect(Forward *f, Collected *c, double targets) {
     ParamSet *ps = &f->dir.model.params;
     real *grad = c->grad;
     comm_sum_doubles(f->mesh.world, &f->loss_sum, 1);
     for (int i = 0; grads_flag != NULL && i < ps->count; i++) {
         fold_gradient(f, &ps->rows[i], targets, grad);
-        grad += ps->rows[i].whole;
+        if (f->mesh.rank == 0) grad += ps->rows[i].whole;
     }
-    TRY(comm_allgather_bytes(f->mesh.world, f->logits, bytes, &c->parts, c->offsets));
-    if (f->mesh.rank == 0) order_logits(f, c->logits, c->parts, c->offsets);
-    return OK;
+    collect_logits(f, c->logits);
 }
 
 // Collective(world).
@@ -276,15 +275,13 @@ static Status forward_collect(Forward *f) {
     Collected c = {0};
     double targets = (double)f->B * (f->T - 1);
     Status st = agree(collected_open(&c, f), f->mesh.world);
-    if (st == OK) st = collect(f, &c, targets);
+    if (st == OK) collect(f, &c, targets);
     double loss = f->loss_sum / targets;
     if (st == OK && f->mesh.rank == 0) st = write_result(f, c.logits, (real)loss, c.grad);
     st = agree(st, f->mesh.world);
     if (st == OK) log_info("loss %.6f over %.0f targets: %s", loss, targets, out_path);
     free(c.logits);
     free(c.grad);
-    free(c.parts);
-    free(c.offsets);
     return st;
 }
 

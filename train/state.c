@@ -175,7 +175,21 @@ static Status check_corpus(const Run *run, const Manifest *m) {
 
 // ---- save and resume ---------------------------------------------------------------------------
 
+// What is copied must be equal, bit for bit: the shares of all replicas, and on the ranks of a tp axis
+// what it does not split. Ranks on different processors could drift apart unseen.
+static void check_copies(const Run *run) {
+    const ParamSet *ps = &run->model.params;
+    uint64_t copied = 0;
+    comm_check_same(run->mesh.replicas, params_hash(ps), "weights of ranks with the same share");
+    for (int i = 0; i < ps->count; i++) {
+        const Param *p = &ps->rows[i];
+        if (p->tp_axis < 0) copied += hash64(p->data, p->count * sizeof(real)) * (uint64_t)(2 * i + 1);
+    }
+    comm_check_same(run->mesh.tp_axis, copied, "weights that tensor parallelism does not split");
+}
+
 Status run_save(Run *run) {
+    check_copies(run);
     Tables t = {0};
     char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "ckpt");
@@ -228,12 +242,11 @@ Status run_resume(Run *run) {
 // The weights are those of the newest checkpoint, which the end of a run has just written: no rank
 // holds them all.
 static Status export_here(const Run *run, const char *dir) {
-    char path[PATH_BYTES], step[PATH_BYTES], name[64];
+    char path[PATH_BYTES], ckpt[PATH_BYTES];
     TRY(dir_make(dir));
-    snprintf(name, sizeof name, "ckpt/step_%08lld", (long long)run->step);
-    path_join(step, run->cfg.train.run_dir, name);
+    path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
-    TRY(checkpoint_export_weights(step, path));
+    TRY(checkpoint_export_weights(ckpt, run->step, path));
     path_join(path, dir, "config.json");
     char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
     Status st = file_write(path, text, strlen(text));

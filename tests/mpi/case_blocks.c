@@ -208,9 +208,9 @@ static void export_whole(const char *dir, int64_t step) {
     params_free(&ps);
 }
 
-static void expect_export_fails(const char *step_dir, const char *path, Status want,
+static void expect_export_fails(const Fixture *f, int64_t step, const char *path, Status want,
                                 const char *cause) {
-    Status st = checkpoint_export_weights(step_dir, path);
+    Status st = checkpoint_export_weights(f->ckpt, step, path);
     if (st != want) fprintf(stderr, "%s: %s\n", status_name(st), err_message());
     CHECK(st == want && strstr(err_message(), cause) != NULL && err_hint()[0] != '\0');
 }
@@ -224,29 +224,26 @@ static void case_export_weights(const Mesh *mesh) {
     f.parts[0].file = "other.safetensors";
     CHECK(fixture_save(&f, mesh, 2, 0) == OK);
     if (mesh->rank == 0) {
-        char step_dir[PATH_BYTES], out[PATH_BYTES], whole[PATH_BYTES], path[PATH_BYTES];
-        step_file(step_dir, &f, 1, "");
+        char out[PATH_BYTES], whole[PATH_BYTES], path[PATH_BYTES];
         path_join(out, f.dir, "out.safetensors");
-        CHECK(checkpoint_export_weights(step_dir, out) == OK);
+        CHECK(checkpoint_export_weights(f.ckpt, 1, out) == OK);
         export_whole(f.dir, 1);
         path_join(whole, f.dir, FILES[0]);
         expect_same_bytes(out, whole);
 
         step_file(path, &f, 1, FILES[1]);
         file_flip(path, -1);  // not the weights
-        CHECK(file_write(out, "x", 1) == OK && checkpoint_export_weights(step_dir, out) == OK);
+        CHECK(file_write(out, "x", 1) == OK && checkpoint_export_weights(f.ckpt, 1, out) == OK);
         expect_same_bytes(out, whole);
         step_file(path, &f, 1, FILES[0]);
         file_flip(path, -1);
-        expect_export_fails(step_dir, out, E_FORMAT, "checksum of tensor 'copied'");
+        expect_export_fails(&f, 1, out, E_FORMAT, "checksum of tensor 'copied'");
         expect_same_bytes(out, whole);
         file_flip(path, -1);
         path_join(path, f.dir, "none/out.safetensors");
-        expect_export_fails(step_dir, path, E_IO, "none/out.safetensors");
-        step_file(path, &f, 7, "");
-        expect_export_fails(path, out, E_IO, "manifest.msgpack");
-        step_file(path, &f, 2, "");
-        expect_export_fails(path, out, E_FORMAT, "holds no model.safetensors");
+        expect_export_fails(&f, 1, path, E_IO, "none/out.safetensors");
+        expect_export_fails(&f, 7, out, E_IO, "manifest.msgpack");
+        expect_export_fails(&f, 2, out, E_FORMAT, "holds no model.safetensors");
         expect_same_bytes(out, whole);
     }
     fixture_close(&f);

@@ -36,7 +36,7 @@ static void truth_open(Truth *t, const Mesh *mesh, const Setup *s) {
     Run *run = calloc(1, sizeof *run);
     Mesh alone = alone_of(mesh);
     StepResult r;
-    run_on(run, rows, &alone, &(Setup){.tied = s->tied, .llama = s->llama});
+    run_on(run, rows, &alone, &(Setup){.tied = s->tied, .llama = s->llama, .kv_heads = s->kv_heads, .vocab = s->vocab});
     size_t bytes = run->model.params.total * sizeof(real);
     real *grad = calloc(run->model.params.total, sizeof *grad);
     for (int i = 0; i < s->steps && mesh->rank == 0; i++) {
@@ -180,7 +180,30 @@ static void layouts_agree_on_a_llama(const Mesh *mesh) {
     params_free(&truth.params);
 }
 
+// Four key/value heads of twelve, and three tokens: some tp ranks hold no row of the vocabulary.
+static const Setup GROUPED = {.kv_heads = 4, .vocab = 3, .steps = 1};
+
+static void check_grouped(Mesh *grid, void *user) {
+    Setup s = GROUPED;
+    if (grid->tp == 3) return;  // refused: it does not divide the key/value heads
+    for (int method = 0; method < (grid->sp > 1 ? 3 : 1); method++) {
+        grid->sp_softmax = (SpSoftmax)method;
+        bool ulysses = 4 / grid->tp % grid->sp == 0 && 12 / grid->tp % grid->sp == 0;
+        if (method == 2 && !ulysses) continue;
+        s.uneven = method == 1;
+        check_grid(grid, user, &s);
+    }
+}
+
+static void layouts_agree_on_grouped_heads(const Mesh *mesh) {
+    Truth truth = {.loss = {0}};
+    truth_open(&truth, mesh, &GROUPED);
+    each_grid(mesh, check_grouped, &truth);
+    params_free(&truth.params);
+}
+
 const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
                                  {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
                                  {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
+                                 {"layouts_agree_on_grouped_heads", layouts_agree_on_grouped_heads},
                                  {NULL, NULL}};

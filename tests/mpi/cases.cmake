@@ -46,4 +46,5 @@ endforeach()
 if(NOT STERNA_SANITIZE)  # 13 grids; the code is that of the cases above
   sterna_mpi_test(layouts_agree_on_twenty_steps 1 2 3 4)
 endif()
+sterna_mpi_test(layouts_agree_on_grouped_heads 2 4 8)
 sterna_mpi_test(exchanges_cost_what_is_written 2 3 4 8)

@@ -7,7 +7,7 @@
 
 #include "base/rng.h"
 
-static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 model.vocab=257 "
+static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 "
                                "model.layers=4 model.pattern=LNLW model.window=70 model.lrpe=first "
                                "model.block=32 model.init_std=0.05 model.pad_id=0";
 
@@ -18,8 +18,8 @@ static const int STARTS[ROWS][8] = {{0, 97, 98, 150, -1},
                                     {30, 49, 97, 145, 192, -1},
                                     {0, 1, 96, 98, 99, 160, -1}};
 
-static int32_t token_at(int row, int t) {
-    return (int32_t)(rng_u64(3, STREAM_TEST, (uint64_t)(row * (T + 1) + t)) % V);
+static int32_t token_at(const Rows *r, int row, int t) {
+    return (int32_t)(rng_u64(3, STREAM_TEST, (uint64_t)(row * (T + 1) + t)) % (uint64_t)r->vocab);
 }
 
 static bool starts_at(int row, int t) {
@@ -39,9 +39,9 @@ static void row_fill(Rows *r, int at, int row, int64_t *valid) {
         }
         if (t < begin || t >= begin + count) continue;
         int i = at * count + t - begin;
-        r->tokens[i] = token_at(row, t);
+        r->tokens[i] = token_at(r, row, t);
         bool ends = t + 1 == T || starts_at(row, t + 1) || (row + t) % 11 == 5;
-        r->targets[i] = ends ? IGNORE_TARGET : token_at(row, t + 1);
+        r->targets[i] = ends ? IGNORE_TARGET : token_at(r, row, t + 1);
         r->pos[i] = t - first;
         r->first[i] = first;
         r->start[i] = t == first && starts_at(row, t);
@@ -90,11 +90,12 @@ static void config_set_all(RunConfig *cfg, const Setup *s) {
     Config *c = config_new(sections, RUN_SECTIONS);
     char text[1024], *save = NULL;
     snprintf(text, sizeof text,
-             "%s model.tied=%s model.recompute=%s model.family=%s train.seq=%d "
+             "%s model.tied=%s model.recompute=%s model.family=%s model.kv_heads=%d model.vocab=%d train.seq=%d "
              "train.batch_tokens=%d train.micro_rows=%d train.steps=1000 train.eval_seq=1 "
              "schedule.kind=constant schedule.lr=1e-3 schedule.warmup=0 train.clip=1",
              SETTINGS, s->tied ? "true" : "false", s->recompute ? "true" : "false",
-             s->llama ? "llama" : "tnl", T, ROWS * T, MICRO_ROWS);
+             s->llama ? "llama" : "tnl", s->kv_heads, s->vocab > 0 ? s->vocab : V, T, ROWS * T,
+             MICRO_ROWS);
     for (char *w = strtok_r(text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
         CHECK(config_set(c, w, "test") == OK);
     CHECK(model_config_resolve(&cfg->model, c) == OK);
@@ -118,6 +119,7 @@ void run_on(Run *run, Rows *rows, const Mesh *mesh, const Setup *s) {
     params_init(&run->model.params, 7);
     CHECK(run_open_training(run) == OK);
     rows_open(rows, mesh, s->uneven);
+    rows->vocab = run->model.cfg.vocab;
     tape_for(run, rows);
     run->source = (RowSource){rows_take, rows_advance, rows};
 }

@@ -8,7 +8,7 @@ enum { ROWS = 5, T = 193, V = 257, MICRO_ROWS = 2, MAX_SP = 4 };
 
 // This rank's chunk of some rows of T tokens. Documents start on and off the borders of even chunks.
 typedef struct Rows {
-    int bound[MAX_SP + 1], rank, sp;
+    int bound[MAX_SP + 1], rank, sp, vocab;
     int32_t tokens[ROWS * T], targets[ROWS * T];
     int64_t pos[ROWS * T];
     int first[ROWS * T], doc[ROWS * 8], doc_row[ROWS + 1];
@@ -17,6 +17,7 @@ typedef struct Rows {
 
 typedef struct Setup {
     bool tied, uneven, recompute, llama;
+    int kv_heads, vocab;  // 0: as many as heads; V
     int steps;
 } Setup;
 
