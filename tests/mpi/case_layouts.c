@@ -335,7 +335,69 @@ static void layouts_agree_on_a_llama(const Mesh *mesh) {
     truths_close(truths);
 }
 
+// ---- a rank that fails alone -------------------------------------------------------------------
+
+// Rows of which one rank cannot read some: after `left` more calls, -1: never.
+typedef struct FailingRows {
+    Rows rows;
+    int left;
+} FailingRows;
+
+static Status failing_take(void *user, Batch *out, int64_t row, int rows) {
+    FailingRows *f = user;
+    if (f->left >= 0 && f->left-- == 0) FAIL(E_IO, "look at the disk", "a shard is gone");
+    return rows_take(&f->rows, out, row, rows);
+}
+
+// The step comes back everywhere with the culprit's words, and leaves all as it was.
+static void check_failing_step(Run *run, FailingRows *f, int culprit, int micro_batch) {
+    const Mesh *m = &run->mesh;
+    char expected[64];
+    StepResult r;
+    uint64_t before = params_hash(&run->model.params);
+    snprintf(expected, sizeof expected, m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone",
+             culprit);
+    f->left = m->rank == culprit ? micro_batch : -1;
+    CHECK(train_step(run, &r) == E_IO);
+    CHECK(strcmp(err_message(), expected) == 0);
+    CHECK(strcmp(err_hint(), "look at the disk") == 0);
+    CHECK(run->step == 1 && params_hash(&run->model.params) == before);
+}
+
+// In the first micro-batch and in a team's last; after that a step is still a step.
+static void check_failures(Mesh *grid, const Truth truths[2], int steps) {
+    (void)steps;
+    FailingRows *f = calloc(1, sizeof *f);
+    Run *run = calloc(1, sizeof *run);
+    Setup s = {.steps = 2};
+    StepResult r;
+    run_on(run, &f->rows, grid, &s);
+    run->source = (RowSource){failing_take, rows_advance, f};
+    f->left = -1;
+    CHECK(train_step(run, &r) == OK);
+    const int culprits[] = {grid->size - 1, 1 % grid->size};
+    for (int i = 0; i < 2; i++) {
+        int team = culprits[i] / (grid->sp * grid->tp);
+        int last = ((int)split_count(ROWS, grid->dp, team) - 1) / MICRO_ROWS;
+        check_failing_step(run, f, culprits[i], i == 0 ? 0 : last);
+    }
+    CHECK(train_step(run, &r) == OK);
+    check_close(grid, &s, "the loss after failures", r.loss, truths[0].loss[1], STEP_LOSS_MOST);
+    run_end(run);
+    free(run);
+    free(f);
+}
+
+static void loader_failure_reaches_all_ranks(const Mesh *mesh) {
+    Truth truths[2] = {{.loss = {0}}};
+    truths_open(truths, mesh, 2);
+    each_grid(mesh, truths, 2, check_failures);
+    truths_close(truths);
+}
+
 const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
                                  {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
                                  {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
+                                 {"loader_failure_reaches_all_ranks",
+                                  loader_failure_reaches_all_ranks},
                                  {NULL, NULL}};
