@@ -202,8 +202,72 @@ static void layouts_agree_on_grouped_heads(const Mesh *mesh) {
     params_free(&truth.params);
 }
 
+// ---- a rank that fails alone -------------------------------------------------------------------
+
+// Rows of which one rank cannot read some: after `left` more calls, -1: never.
+typedef struct FailingRows {
+    Rows rows;
+    RowSource whole;
+    int left;
+} FailingRows;
+
+static Status failing_take(void *user, Batch *out, int64_t row, int rows) {
+    FailingRows *f = user;
+    if (f->left >= 0 && f->left-- == 0) FAIL(E_IO, "look at the disk", "a shard is gone");
+    return f->whole.rows(f->whole.user, out, row, rows);
+}
+
+// The step comes back everywhere with the culprit's words, and leaves all as it was.
+static void check_failing_step(Run *run, FailingRows *f, int culprit, int micro_batch) {
+    const Mesh *m = &run->mesh;
+    char expected[64];
+    StepResult r;
+    uint64_t before = params_hash(&run->model.params);
+    snprintf(expected, sizeof expected, m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone",
+             culprit);
+    f->left = m->rank == culprit ? micro_batch : -1;
+    CHECK(train_step(run, &r) == E_IO);
+    CHECK(strcmp(err_message(), expected) == 0);
+    CHECK(strcmp(err_hint(), "look at the disk") == 0);
+    CHECK(run->step == 1 && params_hash(&run->model.params) == before);
+}
+
+// In the first micro-batch and in a team's last; after that a step is still a step.
+static void check_failures(Mesh *grid, void *user) {
+    const Truth *truth = user;
+    FailingRows *f = calloc(1, sizeof *f);
+    Run *run = calloc(1, sizeof *run);
+    Setup s = {.steps = 2};
+    StepResult r;
+    run_on(run, &f->rows, grid, &s);
+    f->whole = run->source;
+    run->source = (RowSource){failing_take, f->whole.advance, f};
+    f->left = -1;
+    CHECK(train_step(run, &r) == OK);
+    const int culprits[] = {grid->size - 1, 1 % grid->size};
+    for (int i = 0; i < 2; i++) {
+        int team = culprits[i] / (grid->sp * grid->tp);
+        int last = ((int)split_count(ROWS, grid->dp, team) - 1) / MICRO_ROWS;
+        check_failing_step(run, f, culprits[i], i == 0 ? 0 : last);
+    }
+    CHECK(train_step(run, &r) == OK);
+    check_close(grid, &s, "the loss after failures", r.loss, truth->loss[1], STEP_LOSS_MOST);
+    run_end(run);
+    free(run);
+    free(f);
+}
+
+static void loader_failure_reaches_all_ranks(const Mesh *mesh) {
+    Truth truth = {.loss = {0}};
+    truth_open(&truth, mesh, &(Setup){.steps = 2});
+    each_grid(mesh, check_failures, &truth);
+    params_free(&truth.params);
+}
+
 const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
                                  {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
                                  {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
                                  {"layouts_agree_on_grouped_heads", layouts_agree_on_grouped_heads},
+                                 {"loader_failure_reaches_all_ranks",
+                                  loader_failure_reaches_all_ranks},
                                  {NULL, NULL}};

@@ -48,3 +48,4 @@ if(NOT STERNA_SANITIZE)  # 13 grids; the code is that of the cases above
 endif()
 sterna_mpi_test(layouts_agree_on_grouped_heads 2 4 8)
 sterna_mpi_test(exchanges_cost_what_is_written 2 3 4 8)
+sterna_mpi_test(loader_failure_reaches_all_ranks 2 3 4 8)
