@@ -57,8 +57,10 @@ static void print_plan(Model *m, const RunConfig *cfg) {
            stored = (double)m->params.total * sizeof(real);
     int64_t rows = t->batch_tokens / t->seq;
     int micro = run_micro_rows(t, mesh), replicas = mesh->dp * mesh->sp;
-    double moments = 2.0 * stored / (mesh->zero ? replicas : 1);
-    double exchange = (double)reducer_bytes(&m->params, replicas, (size_t)t->bucket_mb << 20);
+    size_t window, owned;
+    reducer_plan(&m->params, replicas, (size_t)t->bucket_mb << 20, &window, &owned);
+    double moments = 2.0 * sizeof(real) * (double)(mesh->zero ? owned : m->params.total);
+    double exchange = (double)window;
     double activations = (double)plan_activations(m, t, mesh, micro);
     printf("%s\n", model_dim_summary(&m->cfg));
     printf("parameters        %.*fM\n", parameters < 1e9 ? 2 : 1, parameters / 1e6);
