@@ -113,25 +113,22 @@ int64_t memory_total(const Memory *m) {
     return m->weights + m->gradients + m->optimizer + m->exchange + m->activations;
 }
 
-Memory memory_most(const Memory *mine, Comm *world) {
-    int64_t v[] = {mine->weights, mine->gradients, mine->optimizer, mine->exchange,
-                   mine->activations};
-    comm_max_i64(world, v, 5);
-    return (Memory){v[0], v[1], v[2], v[3], v[4]};
-}
-
-void memory_json(JsonOut *w, const char *key, const Memory *m) {
-    jsonout_open_object(w, key);
-    jsonout_int(w, "weights", m->weights);
-    jsonout_int(w, "gradients", m->gradients);
-    jsonout_int(w, "optimizer", m->optimizer);
-    jsonout_int(w, "exchange", m->exchange);
-    jsonout_int(w, "activations", m->activations);
-    jsonout_close_object(w);
-}
-
-int64_t memory_resident_peak(void) {
+MemoryUse memory_gather(const Memory *mine, Comm *world) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return (int64_t)usage.ru_maxrss * 1024;  // KiB on Linux
+    int64_t v[] = {mine->weights,  mine->gradients,   mine->optimizer,
+                   mine->exchange, mine->activations, (int64_t)usage.ru_maxrss * 1024};  // KiB
+    comm_max_i64(world, v, 6);
+    return (MemoryUse){{v[0], v[1], v[2], v[3], v[4]}, v[5]};
+}
+
+void memory_json(JsonOut *w, const MemoryUse *m) {
+    jsonout_open_object(w, "memory");
+    jsonout_int(w, "weights", m->arenas.weights);
+    jsonout_int(w, "gradients", m->arenas.gradients);
+    jsonout_int(w, "optimizer", m->arenas.optimizer);
+    jsonout_int(w, "exchange", m->arenas.exchange);
+    jsonout_int(w, "activations", m->arenas.activations);
+    jsonout_close_object(w);
+    jsonout_int(w, "resident", m->resident);
 }

@@ -33,13 +33,16 @@ Status accounts_gather(CommTable *out, const Accounts *a, Comm *world) CHECKED;
 // Members of an object: ranks, steps, step_s, uses, between_steps.
 void accounts_json(JsonOut *w, const CommTable *t);
 
-// Bytes that arenas hold: of a rank, or of each class the most that any rank has. What is reserved, which is what is
-// used: sizes are measured by dry runs.
+// Bytes of arenas. All that is reserved is used: sizes are measured by dry runs.
 typedef struct Memory {
     int64_t weights, gradients, optimizer, exchange, activations;
 } Memory;
 int64_t memory_total(const Memory *m);
-Memory memory_most(const Memory *mine, Comm *world);  // Collective(world)
-void memory_json(JsonOut *w, const char *key, const Memory *m);
-// Largest resident set of this process so far, in bytes.
-int64_t memory_resident_peak(void);
+// Of each class, and of the largest resident set so far, the most that any rank has.
+typedef struct MemoryUse {
+    Memory arenas;
+    int64_t resident;
+} MemoryUse;
+MemoryUse memory_gather(const Memory *mine, Comm *world);  // Collective(world)
+// Members of an object: memory, resident.
+void memory_json(JsonOut *w, const MemoryUse *m);

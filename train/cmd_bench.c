@@ -161,8 +161,7 @@ typedef struct Figures {
     Phases phases;  // seconds a step, rank 0
     int steps;
     CommTable comm;
-    Memory memory;     // of arenas, by class the most that any rank has
-    int64_t resident;  // the most that any rank has had
+    MemoryUse memory;
 } Figures;
 
 static int double_order(const void *a, const void *b) {
@@ -173,9 +172,7 @@ static int double_order(const void *a, const void *b) {
 // Before the second ceiling, whose matrices are no part of a run.
 static Status measure_memory(const Run *run, Figures *f) {
     Memory mine = run_memory(run);
-    f->memory = memory_most(&mine, run->mesh.world);
-    f->resident = memory_resident_peak();
-    comm_max_i64(run->mesh.world, &f->resident, 1);
+    f->memory = memory_gather(&mine, run->mesh.world);
     return accounts_gather(&f->comm, &run->accounts, run->mesh.world);
 }
 
@@ -272,8 +269,8 @@ static void print_figures(const Run *run, const Figures *f, const char *processo
            f->phases.forward, f->phases.backward, f->phases.reduce, f->phases.update,
            f->phases.data);
     printf("arenas        %8.1f MiB a rank, %.1f of them activations\n",
-           mib((double)memory_total(&f->memory)), mib((double)f->memory.activations));
-    printf("peak memory   %8.1f MiB a rank\n", mib((double)f->resident));
+           mib((double)memory_total(&f->memory.arenas)), mib((double)f->memory.arenas.activations));
+    printf("peak memory   %8.1f MiB a rank\n", mib((double)f->memory.resident));
     if (run->mesh.size > 1) print_comm(&f->comm);
 }
 
@@ -296,8 +293,8 @@ static Status write_json(const Run *run, const Figures *f, const char *processor
     jsonout_number(&w, "backward_s", f->phases.backward);
     jsonout_number(&w, "reduce_s", f->phases.reduce);
     jsonout_number(&w, "update_s", f->phases.update);
-    jsonout_number(&w, "peak_mib", mib((double)f->resident));
-    memory_json(&w, "memory", &f->memory);
+    jsonout_number(&w, "peak_mib", mib((double)f->memory.resident));
+    memory_json(&w, &f->memory);
     jsonout_open_object(&w, "communication");
     accounts_json(&w, &f->comm);
     jsonout_close_object(&w);
