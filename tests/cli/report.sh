@@ -138,3 +138,17 @@ grep -q 'Communication' alone/report.html && fail 'one rank talks to itself'
 cp dp2/comm.json before.json
 train 2 dp2
 same before.json dp2/comm.json
+
+# A run that is told to stop counts its steps as well.
+steps() {
+  python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$@"
+}
+mpirun -n 2 "$binary" train "$source/configs/tiny.yaml" train.run_dir=stopped data.cache=cache \
+  data.sources="$source/data/sample" train.steps=3000 train.eval_every=0 train.ckpt_every=0 >stopped.log 2>&1 &
+run=$!
+while ! grep -qs '"step":5,' stopped/metrics.jsonl && kill -0 $run; do sleep 0.1; done
+[ ! -e stopped/comm.json ] || fail 'comm.json is written while the run goes on'
+kill -USR1 $run
+wait $run && fail 'the run was not stopped' || [ $? = 75 ] || { cat stopped.log >&2; fail 'the run ended with another code'; }
+[ "$(steps stopped/comm.json steps)" = "$(steps stopped/exit.json step)" ] || fail 'a stopped run counts other steps than it made'
+says 'Communication' stopped/report.html
