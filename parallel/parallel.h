@@ -133,7 +133,10 @@ size_t comm_sum_scratch(int size, size_t count);
 typedef struct Reducer Reducer;
 Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes) CHECKED;  // not collective
 void reducer_close(Reducer *r);
-size_t reducer_bytes(const ParamSet *ps, int replicas, size_t bucket_bytes);  // that reducer_open would reserve
+size_t reducer_arena_bytes(const Reducer *r);
+// For plans, without a reducer: the bytes that reducer_open would reserve, and the elements whose moments the first rank
+// (which has the largest pieces) would keep with ZeRO-1.
+void reducer_plan(const ParamSet *ps, int replicas, size_t bucket_bytes, size_t *arena_bytes, size_t *owned);
 // The flat ranges this rank folds (its shard of the sum), and those it updates: the same with ZeRO-1, all without.
 const Range *reducer_shard(const Reducer *r, int *count);
 const Range *reducer_ranges(const Reducer *r, int *count);

@@ -94,12 +94,20 @@ Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_b
     return reducer__open(r, mesh, ps, bucket_bytes, BUCKET_LIMIT);
 }
 
-size_t reducer_bytes(const ParamSet *ps, int replicas, size_t bucket_bytes) {
+size_t reducer_arena_bytes(const Reducer *r) {
+    return r->arena.peak;
+}
+
+void reducer_plan(const ParamSet *ps, int replicas, size_t bucket_bytes, size_t *arena_bytes,
+                  size_t *owned) {
     BucketPlan plan;
+    Arena arena = {0};
     plan_open(&plan, ps, &(Comm){.size = replicas}, bucket_bytes / sizeof(real), BUCKET_LIMIT);
-    size_t bytes = plan.window * sizeof(real);
+    arena_reals(&arena, plan.window);
+    *arena_bytes = arena.peak;
+    *owned = 0;
+    for (int b = 0; b < plan.count; b++) *owned += bucket_piece(&plan, b, 0).count;
     plan_close(&plan);
-    return bytes;
 }
 
 void reducer_close(Reducer *r) {

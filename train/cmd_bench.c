@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -158,14 +157,23 @@ static void tokens_close(Tokens *t) {
 // ---- measuring ---------------------------------------------------------------------------------
 
 typedef struct Figures {
-    double step_s, ceiling, gflops, tokens_per_s, peak_mib, gemm_share;
+    double step_s, ceiling, gflops, tokens_per_s, gemm_share;
     Phases phases;  // seconds a step, rank 0
     int steps;
+    CommTable comm;
+    MemoryUse memory;
 } Figures;
 
 static int double_order(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
+}
+
+// Before the second ceiling, whose matrices are no part of a run.
+static Status measure_memory(const Run *run, Figures *f) {
+    Memory mine = run_memory(run);
+    f->memory = memory_gather(&mine, run->mesh.world);
+    return accounts_gather(&f->comm, &run->accounts, run->mesh.world);
 }
 
 static Status measure(Run *run, Figures *f) {
@@ -177,9 +185,12 @@ static Status measure(Run *run, Figures *f) {
     for (int i = 0; i < f->steps; i++) {
         comm_barrier(run->mesh.world);
         double start = clock_s();
+        accounts_step_begin(&run->accounts);
         TRY(train_step(run, &r));
         times[i] = clock_s() - start;
+        accounts_step_end(&run->accounts, times[i]);
     }
+    TRY(measure_memory(run, f));
     flops = (gemm_flops() - flops) / f->steps;
     comm_sum_doubles(run->mesh.world, &flops, 1);
     double after = sgemm_ceiling(&run->mesh);
@@ -190,9 +201,6 @@ static Status measure(Run *run, Figures *f) {
     f->gflops = 1e-9 * model_flops_per_token(&run->model) * f->tokens_per_s;
     f->gemm_share =
         flops / (model_flops_per_token(&run->model) * (double)run->cfg.train.batch_tokens);
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    f->peak_mib = (double)usage.ru_maxrss / 1024.0;
     double *const phases[] = {&run->phases.data, &run->phases.forward, &run->phases.backward,
                               &run->phases.reduce, &run->phases.update};
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) *phases[i] /= f->steps;
@@ -215,6 +223,33 @@ static void processor_name(char *dst, size_t capacity) {
     if (in != NULL) fclose(in);
 }
 
+static double mib(double bytes) {
+    return bytes / 1048576.0;
+}
+
+static void print_use(const CommTable *t, const char *name, const CommShare *s) {
+    double n = (double)t->counted;
+    printf("  %-48s %8.1f %10.3f %10.2f %10.2f %8.1f %%\n", name, s->calls / n, mib(s->bytes) / n,
+           1e3 * s->wait_s / n, 1e3 * s->exposed_s / n, 100 * s->exposed_s / t->step_s);
+}
+
+// The report's table, in the same order.
+static void print_comm(const CommTable *t) {
+    CommShare sum = {0};
+    printf("exchanges of a step, mean of %d ranks\n  %-48s %8s %10s %10s %10s %10s\n", t->ranks, "",
+           "calls", "MiB sent", "ms flight", "ms exposed", "of step");
+    for (int u = 0; u < COMM_USE_COUNT; u++) {
+        const CommShare *s = &t->steps[u];
+        if (s->calls == 0) continue;
+        print_use(t, comm_use_text((CommUse)u), s);
+        sum.calls += s->calls;
+        sum.bytes += s->bytes;
+        sum.wait_s += s->wait_s;
+        sum.exposed_s += s->exposed_s;
+    }
+    print_use(t, "all", &sum);
+}
+
 static void print_figures(const Run *run, const Figures *f, const char *processor) {
     const TrainConfig *t = &run->cfg.train;
     printf("processor     %s; %d rank%s x %d thread%s\n", processor, run->mesh.size,
@@ -233,7 +268,10 @@ static void print_figures(const Run *run, const Figures *f, const char *processo
     printf("phases, s     forward %.3f  backward %.3f  reduce %.3f  update %.3f  data %.3f\n",
            f->phases.forward, f->phases.backward, f->phases.reduce, f->phases.update,
            f->phases.data);
-    printf("peak memory   %8.1f MiB a rank\n", f->peak_mib);
+    printf("arenas        %8.1f MiB a rank, %.1f of them activations\n",
+           mib((double)memory_total(&f->memory.arenas)), mib((double)f->memory.arenas.activations));
+    printf("peak memory   %8.1f MiB a rank\n", mib((double)f->memory.resident));
+    if (run->mesh.size > 1) print_comm(&f->comm);
 }
 
 static Status write_json(const Run *run, const Figures *f, const char *processor) {
@@ -255,7 +293,11 @@ static Status write_json(const Run *run, const Figures *f, const char *processor
     jsonout_number(&w, "backward_s", f->phases.backward);
     jsonout_number(&w, "reduce_s", f->phases.reduce);
     jsonout_number(&w, "update_s", f->phases.update);
-    jsonout_number(&w, "peak_mib", f->peak_mib);
+    jsonout_number(&w, "peak_mib", mib((double)f->memory.resident));
+    memory_json(&w, &f->memory);
+    jsonout_open_object(&w, "communication");
+    accounts_json(&w, &f->comm);
+    jsonout_close_object(&w);
     jsonout_close_object(&w);
     Status st = file_write(json_path, w.text, w.bytes);
     jsonout_free(&w);

@@ -1,26 +1,36 @@
 // sterna plan: what a configuration costs, before anything is allocated.
-#include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "train/commands.h"
-#include "train/run.h"
+#include "train/plan.h"
 
-static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text;
+static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text, *memory_text,
+                  *threads_text;
 static const Option OPTIONS[] = {
-    {"ranks", "R", "ranks in all (default 1); parallel.sp and parallel.tp share them out", &ranks_text},
+    {"ranks", "R", "ranks in all (default 1); parallel.sp and parallel.tp share them out",
+     &ranks_text},
+    {"memory", "GIB",
+     "memory of a rank (default: this machine's, shared by as many ranks as it has cores)",
+     &memory_text},
+    {"threads", "T", "threads of a rank (default: OMP_NUM_THREADS, or cores / ranks)",
+     &threads_text},
     {"preset", "NAME", "plan a preset instead of a configuration file", &preset_text},
     {"vocab", "V", "vocabulary where neither file nor preset fixes it (default 32768)",
      &vocab_text},
     {"presets", NULL, "list the presets", &presets_flag},
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0], PLAN_VOCAB = 32768 };
+static const double GIB = 1073741824.0;
 
 void help_plan(void) {
     puts("usage: sterna plan [CONFIG.yaml | --preset NAME] [key=value ...] [options]\n\n"
-         "Prints parameters, memory per rank by class and FLOPs. Allocates no tensor.\n");
+         "Prints parameters, FLOPs and memory per rank by class, and, when that does not fit, "
+         "which axis "
+         "to enlarge.\nAllocates no tensor. Ends with code 0 whether it fits or not.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
@@ -29,53 +39,111 @@ static void print_preset(const char *name, const char *text, void *user) {
     printf("  %-18s %s\n", name, text);
 }
 
-static double gib(double bytes) {
-    return bytes / 1073741824.0;
+static void print_class(const char *name, int64_t bytes, const char *note) {
+    printf("  %-15s %10.4f %18lld%s%s\n", name, (double)bytes / GIB, (long long)bytes,
+           note[0] != '\0' ? "   " : "", note);
 }
 
-// Memory of activations and their gradients, measured by dry runs of the real model code. Ranks of
-// the sp axis differ (chunks, halos): the largest counts.
-static size_t plan_activations(Model *m, const TrainConfig *t, const Mesh *mesh, int rows) {
-    size_t most = 0;
-    Mesh each = *mesh;
-    m->mesh = &each;
-    for (each.sp_rank = 0; each.sp_rank < mesh->sp; each.sp_rank++) {
-        Tape *tp = tape_new();
-        run_measure_tape(tp, m, t, rows);
-        tape_dry(tp, true);  // notes the last run's needs
-        most = tape_bytes(tp) > most ? tape_bytes(tp) : most;
-        tape_free(tp);
-    }
-    m->mesh = mesh;
-    return most;
+static void print_memory(const Plan *p) {
+    const Memory *a = &p->arenas;
+    char split[48], divided[48];
+    snprintf(split, sizeof split, "1/%d of the split ones", p->mesh.tp);
+    snprintf(divided, sizeof divided, "both moments, 1/%d of them",
+             p->mesh.zero ? p->mesh.dp * p->mesh.sp : 1);
+    printf("memory per rank          GiB              bytes\n");
+    print_class("weights", a->weights, split);
+    print_class("gradients", a->gradients, "");
+    print_class("optimizer", a->optimizer, divided);
+    print_class("exchange", a->exchange, "gradients of other ranks");
+    print_class("activations", a->activations, "and their gradients, one micro-batch");
+    print_class("arenas", memory_total(a), "the sum, reserved by a run");
+    print_class("resident", plan_resident(p), "with program, libraries and batch");
 }
 
-static void print_plan(Model *m, const RunConfig *cfg) {
+static void print_plan(const Plan *p, const RunConfig *cfg) {
     const TrainConfig *t = &cfg->train;
-    const Mesh *mesh = m->mesh;
-    double parameters = (double)model_parameters(m),
-           stored = (double)m->params.total * sizeof(real);
-    int64_t rows = t->batch_tokens / t->seq;
-    int micro = run_micro_rows(t, mesh), replicas = mesh->dp * mesh->sp;
-    double moments = 2.0 * stored / (mesh->zero ? replicas : 1);
-    double exchange = (double)reducer_bytes(&m->params, replicas, (size_t)t->bucket_mb << 20);
-    double activations = (double)plan_activations(m, t, mesh, micro);
-    printf("%s\n", model_dim_summary(&m->cfg));
-    printf("parameters        %.*fM\n", parameters < 1e9 ? 2 : 1, parameters / 1e6);
-    printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n",
-           model_flops_per_token(m));
-    printf("mesh              dp %d x sp %d x tp %d = %d rank%s\n", mesh->dp, mesh->sp, mesh->tp,
-           mesh->size, mesh->size == 1 ? "" : "s");
+    const Mesh *mesh = &p->mesh;
+    printf("%s\n", model_dim_summary(&cfg->model));
+    printf("parameters        %.*fM\n", p->parameters < 1e9 ? 2 : 1, p->parameters / 1e6);
+    printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n", p->flops_per_token);
+    printf("mesh              dp %d x sp %d x tp %d = %d rank%s, %d thread%s each\n", mesh->dp,
+           mesh->sp, mesh->tp, mesh->size, mesh->size == 1 ? "" : "s", omp_get_max_threads(),
+           omp_get_max_threads() == 1 ? "" : "s");
     printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch\n",
-           (long long)t->batch_tokens, (long long)rows, t->seq, micro);
-    printf("memory per rank, GiB\n");
-    printf("  weights         %10.4f   (1/%d of the split ones)\n", gib(stored), mesh->tp);
-    printf("  gradients       %10.4f\n", gib(stored));
-    printf("  optimizer       %10.4f   (both moments, 1/%d of them)\n", gib(moments),
-           mesh->zero ? replicas : 1);
-    printf("  exchange        %10.4f\n", gib(exchange));
-    printf("  activations     %10.4f   (and their gradients, one micro-batch)\n", gib(activations));
-    printf("  total           %10.4f\n", gib(2 * stored + moments + exchange + activations));
+           (long long)t->batch_tokens, (long long)(t->batch_tokens / t->seq), t->seq,
+           p->micro_rows);
+    print_memory(p);
+}
+
+// ---- does it fit -------------------------------------------------------------------------------
+
+// Bytes that a rank may have, and where the figure comes from. A node is taken to run as many ranks
+// as it has cores, and to be like this one.
+static Status memory_limit(double *bytes, char *origin, size_t capacity, long ranks) {
+    if (memory_text != NULL) {
+        char *end;
+        *bytes = GIB * strtod(memory_text, &end);
+        snprintf(origin, capacity, "--memory");
+        if (end != memory_text && *end == '\0' && *bytes > 0 && *bytes < 1e18) return OK;
+        FAIL(E_USAGE, "GiB of a rank, such as 24 or 1.5", "--memory %s is no size", memory_text);
+    }
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), here = ranks < cores ? ranks : cores;
+    double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    *bytes = all / (double)here;
+    snprintf(origin, capacity, "this machine's %.1f GiB, shared by %ld", all / GIB, here);
+    return OK;
+}
+
+static double resident_gib(const Plan *p) {
+    return (double)plan_resident(p) / GIB;
+}
+
+static void print_change(const char *before, const Search *s, const Search *first) {
+    char words[256];
+    search_words(words, sizeof words, s, first);
+    printf("%s%s does (%.2f GiB a rank, %d rank%s)\n", before, words, resident_gib(&s->plan),
+           s->ranks, s->ranks == 1 ? "" : "s");
+}
+
+// Recomputation needs no more ranks, but a third more time: told beside an axis.
+static void print_recompute(const Search *first, const Search *found, int64_t limit) {
+    Search s = *first;
+    s.cfg.model.recompute = true;
+    s.cfg.train.micro_rows = first->plan.micro_rows;
+    if (first->cfg.model.recompute || found->cfg.model.recompute) return;
+    if (plan_make(&s.plan, &s.cfg, s.ranks) != OK || plan_resident(&s.plan) > limit) return;
+    print_change("               or ", &s, first);
+}
+
+static Status print_verdict(const Plan *p, const RunConfig *cfg) {
+    double bytes;
+    char origin[96];
+    TRY(memory_limit(&bytes, origin, sizeof origin, p->mesh.size));
+    int64_t limit = (int64_t)bytes;
+    if (plan_resident(p) <= limit) {
+        printf("fits           %.1f GiB a rank (%s)\n", bytes / GIB, origin);
+        return OK;
+    }
+    Search *s = malloc(2 * sizeof *s), *first = s + 1;
+    ASSERT(s != NULL);
+    *first = *s = (Search){.cfg = *cfg, .ranks = p->mesh.size, .plan = *p};
+    printf("does not fit   %.1f GiB a rank (%s)\n", bytes / GIB, origin);
+    if (search_fit(s, limit)) {
+        print_change("               ", s, first);
+        print_recompute(first, s, limit);
+    } else {
+        print_change("               nothing found that does; the nearest: ", s, first);
+    }
+    free(s);
+    return OK;
+}
+
+static Status set_threads(long ranks) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = cores / ranks;
+    if (threads_text != NULL) TRY(option_number(&threads, "threads", threads_text, 1, 4096));
+    if (threads_text == NULL && getenv("OMP_NUM_THREADS") != NULL) return OK;
+    omp_set_num_threads(threads > 1 ? (int)threads : 1);
+    return OK;
 }
 
 static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
@@ -97,13 +165,11 @@ static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
     if (cfg->train.minutes <= 0 && cfg->train.steps == 0)
         cfg->train.steps = 1;  // of no importance here
     TRY(run_config_check(cfg));
-    Model m;
-    Mesh mesh;
-    TRY(mesh_plan(&mesh, &cfg->parallel, (int)ranks, 0));
-    Status st = model_open(&m, &cfg->model, &mesh);
-    if (st == OK) print_plan(&m, cfg);
-    model_close(&m);
-    return st;
+    TRY(set_threads(ranks));
+    Plan p;
+    TRY(plan_make(&p, cfg, (int)ranks));
+    print_plan(&p, cfg);
+    return print_verdict(&p, cfg);
 }
 
 Status cmd_plan(int argc, char **argv) {

@@ -173,8 +173,10 @@ static Status step_loop(Run *run, bool *stopped) {
     run->last_save_s = clock_s();
     while (run->step < t->steps && !*stopped) {
         double start = clock_s();
+        accounts_step_begin(&run->accounts);
         TRY(train_step(run, &r));
         double step_s = clock_s() - start;
+        accounts_step_end(&run->accounts, step_s);
         run->train_s += step_s;
         TRY(write_metrics(run, &r, step_s, &lost));
         *stopped = r.stop && run->step < t->steps;
@@ -192,6 +194,7 @@ static Status report_here(const Run *run) {
 static Status finish(Run *run) {
     TRY(run_export(run));
     TRY(write_sample(run));
+    TRY(comm_json_write(run));
     Status st = OK;
     if (run->mesh.rank == 0) {
         st = exit_write(run, "finished", OK);
@@ -205,6 +208,7 @@ static Status finish(Run *run) {
 
 static Status stop_early(Run *run) {
     const char *reason = signals_reason(signals_pending());
+    TRY(comm_json_write(run));
     Status st = OK;
     if (run->mesh.rank == 0) {
         st = exit_write(run, reason, E_STOPPED);
@@ -222,6 +226,9 @@ static Status resume_metrics(Run *run) {
     if (run->mesh.rank == 0) {
         st = metrics_cut(run->cfg.train.run_dir, run->step, &evaluated);
         if (st == OK) st = exit_remove(run->cfg.train.run_dir);
+        // A process that finds nothing to do leaves what the last one counted.
+        if (st == OK && run->step < run->cfg.train.steps)
+            st = comm_json_remove(run->cfg.train.run_dir);
     }
     TRY(agree(st, run->mesh.world));
     if (run->step == 0) return OK;
@@ -230,13 +237,27 @@ static Status resume_metrics(Run *run) {
     return look_at_step(run, evaluated);
 }
 
+// The batch, who shares it, and what that takes.
+static void log_start(const Run *run) {
+    const TrainConfig *t = &run->cfg.train;
+    const Mesh *m = &run->mesh;
+    char mesh[96];
+    snprintf(mesh, sizeof mesh, "%d rank%s", m->size, m->size == 1 ? "" : "s");
+    if (m->size > m->dp)
+        snprintf(mesh, sizeof mesh, "%d ranks (dp %d x sp %d x tp %d)", m->size, m->dp, m->sp,
+                 m->tp);
+    Memory mine = run_memory(run);
+    log_info("batch: %lld tokens = %lld sequences of %d on %s", (long long)t->batch_tokens,
+             (long long)run_global_rows(run), t->seq, mesh);
+    log_info("memory: %.1f MiB a rank, %.1f of them activations",
+             (double)memory_total(&mine) / 1048576.0, (double)mine.activations / 1048576.0);
+}
+
 static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     const TrainConfig *t = &run->cfg.train;
     log_info("model: %s, %.2f M parameters", model_dim_summary(&run->model.cfg),
              (double)model_parameters(&run->model) / 1e6);
-    log_info("batch: %lld tokens = %lld sequences of %d on %d rank%s; activations %.1f MiB a rank",
-             (long long)t->batch_tokens, (long long)run_global_rows(run), t->seq, run->mesh.dp,
-             run->mesh.dp == 1 ? "" : "s", (double)tape_bytes(run->tape) / 1048576.0);
+    log_start(run);
     if (t->steps == 0) TRY(fix_steps(run, origins));
     TRY(rundir_save_config(run, cfg, origins));
     TRY(run_resume(run));

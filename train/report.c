@@ -363,6 +363,52 @@ static void write_corpus(FILE *out, const Report *r) {
     }
 }
 
+// Figures of one step. The share is of its time that went by with nothing else to do.
+static void write_comm_row(FILE *out, const Report *r, const ReportComm *c) {
+    char calls[NUMBER_BYTES];
+    double n = r->comm_steps, per_calls = c->calls / n;
+    snprintf(calls, sizeof calls, per_calls < 10 ? "%.1f" : "%.0f", per_calls);
+    fputs("<tr><td>", out);
+    html_string(out, c->name);
+    fprintf(out, "</td><td>%s</td><td>%.3f</td><td>%.2f</td><td>%.2f</td><td>%.1f %%</td></tr>\n",
+            calls, c->bytes / n / 1048576.0, 1e3 * c->wait_s / n, 1e3 * c->exposed_s / n,
+            100 * c->exposed_s / r->comm_s);
+}
+
+static void write_comm_notes(FILE *out, const Report *r) {
+    char steps[NUMBER_BYTES];
+    number__count(steps, (int64_t)r->comm_steps);
+    fprintf(out,
+            "<p class=note>Mean of %lld ranks (dp %lld x sp %lld x tp %lld) over %s steps of the "
+            "last process. In flight counts every exchange from its start to its end, so that "
+            "exchanges at the same time add up to more than the time that passes; exposed is "
+            "the part in which a rank did nothing else.",
+            (long long)r->comm_ranks, (long long)r->comm_dp, (long long)r->comm_sp,
+            (long long)r->comm_tp, steps);
+    const ReportComm *b = &r->comm_between;
+    fprintf(out,
+            " Between steps (evaluation, checkpoints): %.0f calls, %.1f MiB a rank, %.2f s "
+            "exposed in all.</p>\n",
+            b->calls, b->bytes / 1048576.0, b->exposed_s);
+}
+
+static void write_comm(FILE *out, const Report *r) {
+    if (r->comm_ranks < 2 || r->comm_count == 0 || !(r->comm_steps > 0) || !(r->comm_s > 0)) return;
+    ReportComm sum = {.name = "all"};
+    fputs("<h2>Communication, per step</h2>\n<div class='card scroll'><table>\n<thead><tr><th>"
+          "exchange<th>calls<th>MiB sent a rank<th>ms in flight<th>ms exposed<th>share of the "
+          "step</tr></thead>\n<tbody>\n",
+          out);
+    for (int i = 0; i < r->comm_count; i++) {
+        write_comm_row(out, r, &r->comm[i]);
+        comm__add(&sum, &r->comm[i]);
+    }
+    fputs("</tbody>\n<tfoot>", out);
+    write_comm_row(out, r, &sum);
+    fputs("</tfoot></table></div>\n", out);
+    write_comm_notes(out, r);
+}
+
 // "step_00000300.txt" -> "Step 300".
 static void write_sample(FILE *out, const Sample *s) {
     long long step;
@@ -428,6 +474,7 @@ Status report__write_page(const Report *r, char path[PATH_BYTES]) {
     write_bars(out, r);
     write_charts(out, r);
     write_corpus(out, r);
+    write_comm(out, r);
     write_samples(out, r);
     write_config(out, r);
     write_missing(out, r);

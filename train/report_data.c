@@ -1,6 +1,6 @@
 // What the report shows, read from a run directory: metrics.jsonl, corpus.json, compressors.json,
-// exit.json, config.resolved.yaml, samples/. The run may be going on, or have been interrupted at
-// any moment: every piece may be missing or torn, and that is never a failure.
+// comm.json, exit.json, config.resolved.yaml, samples/. The run may be going on, or have been
+// interrupted at any moment: every piece may be missing or torn, and that is never a failure.
 #include "train/report_internal.h"
 
 #include <math.h>
@@ -193,6 +193,41 @@ static void read_compressors(Report *r) {
     json_close(root);
 }
 
+static ReportComm read_use(const Json *v) {
+    ReportComm c = {.calls = json_number(json_get(v, "calls"), 0),
+                    .bytes = json_number(json_get(v, "bytes"), 0),
+                    .wait_s = json_number(json_get(v, "wait_s"), 0),
+                    .exposed_s = json_number(json_get(v, "exposed_s"), 0)};
+    copy_text(c.name, sizeof c.name, json_get(v, "name"));
+    return c;
+}
+
+void comm__add(ReportComm *sum, const ReportComm *c) {
+    sum->calls += c->calls;
+    sum->bytes += c->bytes;
+    sum->wait_s += c->wait_s;
+    sum->exposed_s += c->exposed_s;
+}
+
+static void read_comm(Report *r) {
+    Json *root = open_piece(r, "comm.json");
+    const Json *uses = json_get(root, "uses"), *between = json_get(root, "between_steps");
+    for (size_t i = 0; i < json_count(uses) && r->comm_count < REPORT_USES; i++) {
+        r->comm[r->comm_count++] = read_use(json_at(uses, i));
+    }
+    for (size_t i = 0; i < json_count(between); i++) {
+        ReportComm c = read_use(json_at(between, i));
+        comm__add(&r->comm_between, &c);
+    }
+    r->comm_ranks = json_int(json_get(root, "ranks"), -1);
+    r->comm_dp = json_int(json_get(root, "dp"), -1);
+    r->comm_sp = json_int(json_get(root, "sp"), -1);
+    r->comm_tp = json_int(json_get(root, "tp"), -1);
+    r->comm_steps = json_number(json_get(root, "steps"), NAN);
+    r->comm_s = number(root, "step_s");
+    json_close(root);
+}
+
 static void read_exit(Report *r) {
     Json *root = open_piece(r, "exit.json");
     copy_text(r->exit_reason, sizeof r->exit_reason, json_get(root, "reason"));
@@ -238,6 +273,7 @@ Status report__read(Report *r, const char *run_dir) {
     read_metrics(r);
     read_corpus(r);
     read_compressors(r);
+    read_comm(r);
     read_exit(r);
     read_samples(r);
     r->config = read_piece(r, "config.resolved.yaml", NULL);

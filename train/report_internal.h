@@ -16,7 +16,7 @@ typedef struct Series {  // in the order of steps; every value is finite
     int count, capacity;
 } Series;
 
-enum { REPORT_SOURCES = 64, REPORT_BARS = 16, REPORT_SAMPLES = 3, REPORT_NAME = 64 };
+enum { REPORT_SOURCES = 64, REPORT_BARS = 16, REPORT_USES = 32, REPORT_SAMPLES = 3, REPORT_NAME = 64 };
 typedef struct ReportSource {
     char name[REPORT_NAME];
     int64_t docs, bytes, tokens, duplicates, held_out_docs;
@@ -26,6 +26,10 @@ typedef struct Bar {  // bits/byte of a compressor
     char name[REPORT_NAME];
     double value;
 } Bar;
+typedef struct ReportComm {  // exchanges for one purpose: of a rank (the mean) in all counted steps
+    char name[REPORT_NAME];
+    double calls, bytes, wait_s, exposed_s;
+} ReportComm;
 typedef struct Sample {
     char name[REPORT_NAME];
     char *text;  // owned
@@ -51,6 +55,11 @@ typedef struct Report {
 
     Bar compressor[REPORT_BARS];  // best first
     int compressor_count;
+    ReportComm comm[REPORT_USES];  // of the last process that trained
+    int comm_count;
+    ReportComm comm_between;                       // all purposes, between its steps
+    int64_t comm_ranks, comm_dp, comm_sp, comm_tp;
+    double comm_steps, comm_s;                     // steps counted, and their seconds
     Sample sample[REPORT_SAMPLES];  // newest first
     int sample_count;
     char *config;  // the resolved configuration; owned
@@ -61,6 +70,7 @@ typedef struct Report {
 // Reads what is there; a missing or damaged piece is no failure. E_IO: no such directory.
 Status report__read(Report *r, const char *run_dir) CHECKED;
 void report__free(Report *r);
+void comm__add(ReportComm *sum, const ReportComm *c);
 // At most `most` points that keep the smallest and the largest value of each stretch. `out` owns its points.
 void series__thin(Series *out, const Series *in, int most);
 // Mean over a centred stretch of about 1/40 of the points, shorter at both ends.

@@ -103,6 +103,16 @@ Status run_open_training(Run *run) {
     return tape_reserve(run->tape);
 }
 
+Memory run_memory(const Run *run) {
+    const ParamSet *ps = &run->model.params;
+    int64_t weights = (char *)ps->grad - (char *)ps->data;
+    return (Memory){.weights = weights,
+                    .gradients = (int64_t)ps->arena.peak - weights,
+                    .optimizer = (int64_t)run->optim.arena.peak,
+                    .exchange = (int64_t)reducer_arena_bytes(run->reducer),
+                    .activations = (int64_t)tape_bytes(run->tape)};
+}
+
 static Status source_rows(void *user, Batch *out, int64_t row, int rows) {
     return loader_rows(user, out, row, rows);
 }

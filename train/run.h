@@ -6,6 +6,7 @@
 #include "model/generate.h"
 #include "model/model.h"
 #include "parallel/parallel.h"
+#include "train/accounts.h"
 #include "train/schedule.h"
 
 typedef struct TrainConfig {
@@ -88,6 +89,7 @@ typedef struct Run {
     double last_save_s;    // clock_s of the last checkpoint
     int lock;              // of the run directory, on rank 0
     Phases phases;
+    Accounts accounts;     // of the steps of this process
 } Run;
 
 // --- run.c: Collective(world). On failure everything is left for run_close ---
@@ -100,6 +102,8 @@ int run_micro_rows(const TrainConfig *t, const Mesh *mesh);
 void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows);
 // The part of run_open after the model: reducer, optimiser, tape memory. Not collective.
 Status run_open_training(Run *run) CHECKED;
+// Bytes of this rank's arenas, once they are reserved.
+Memory run_memory(const Run *run);
 // Weights, moments and counters as at step 0 (or as imported). Collective(world).
 Status run_reset(Run *run) CHECKED;
 
@@ -144,6 +148,9 @@ Status metrics_step(Run *run, const StepResult *r, double step_s) CHECKED;
 Status metrics_eval(Run *run, const EvalResult *e, bool final) CHECKED;
 Status exit_write(const Run *run, const char *reason, Status st) CHECKED;  // exit.json: how the last process ended
 Status exit_remove(const char *run_dir) CHECKED;                           // while a process is at work there is none
+// comm.json: exchanges and memory of this process's steps, when it made any. Collective(world).
+Status comm_json_write(const Run *run) CHECKED;
+Status comm_json_remove(const char *run_dir) CHECKED;  // what an earlier process counted
 
 // --- signals.c ---
 void signals_catch(void);            // SIGUSR1, SIGTERM, SIGINT: stop at the next step all ranks agree on

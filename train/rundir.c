@@ -280,3 +280,37 @@ Status exit_remove(const char *run_dir) {
     path_join(path, run_dir, "exit.json");
     return dir_remove(path);
 }
+
+// ---- comm.json ---------------------------------------------------------------------------------
+
+static Status comm_json_here(const Run *run, const CommTable *table, const MemoryUse *memory) {
+    JsonOut w = {.indent = 2};
+    char path[PATH_BYTES];
+    jsonout_open_object(&w, NULL);
+    jsonout_int(&w, "dp", run->mesh.dp);
+    jsonout_int(&w, "sp", run->mesh.sp);
+    jsonout_int(&w, "tp", run->mesh.tp);
+    accounts_json(&w, table);
+    memory_json(&w, memory);
+    jsonout_close_object(&w);
+    path_join(path, run->cfg.train.run_dir, "comm.json");
+    Status st = file_write(path, w.text, w.bytes);
+    jsonout_free(&w);
+    return st;
+}
+
+Status comm_json_write(const Run *run) {
+    CommTable table;
+    if (run->accounts.steps == 0) return OK;
+    TRY(accounts_gather(&table, &run->accounts, run->mesh.world));
+    Memory mine = run_memory(run);
+    MemoryUse use = memory_gather(&mine, run->mesh.world);
+    bool writes = run->mesh.rank == 0;
+    return agree(writes ? comm_json_here(run, &table, &use) : OK, run->mesh.world);
+}
+
+Status comm_json_remove(const char *run_dir) {
+    char path[PATH_BYTES];
+    path_join(path, run_dir, "comm.json");
+    return dir_remove(path);
+}
