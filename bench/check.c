@@ -120,7 +120,8 @@ static void differentiate(const Mesh *mesh, const Case *c, Rows *r) {
     tape_free(tp);
 }
 
-// Largest difference of this rank's rows from the whole ones, relative to the largest of these or 1.
+// Largest difference of this rank's rows from the whole ones, relative to the largest of these
+// or 1.
 static double rows_off(const Rows *r, const Rows *whole, const real *x, const real *y, int cols,
                        int begin) {
     double off = 0, largest = 1;

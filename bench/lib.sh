@@ -17,13 +17,21 @@ usage_error() {
   exit 64
 }
 
+# settle KEY=VALUE...: the last value of each key, in $settled; the program refuses keys that are set twice.
+settle() {
+  local word
+  declare -A last=()
+  for word in "$@"; do last[${word%%=*}]=$word; done
+  settled=("${last[@]}")
+}
+
 need_program() {
   [ -x "$build/bench_sp" ] || usage_error "$build/bench_sp is missing: cmake --preset release && cmake --build --preset release"
 }
 
 # Where figures come from.
 print_machine() {
-  echo "processor    $(grep -m 1 '^model name' /proc/cpuinfo | sed 's/.*: //'), $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB"
+  echo "processor    $(grep -m 1 '^model name' /proc/cpuinfo | sed 's/.*: //'), $(getconf _NPROCESSORS_ONLN) cores, $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB"
   echo "system       Linux $(uname -r), $(mpirun --version | head -n 1)"
   echo "products     $(OMPI_MCA_btl=self,vader mpirun -n 1 "$build/bench_sp" machine </dev/null)"
   echo "             OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset; 1 thread a rank, not bound, yielding when idle"
@@ -43,7 +51,7 @@ no_network() {
     echo 'network namespaces cannot be made here'
   else
     ip netns del "${host}test"
-    [ "$1" != delay ] || [ -c /dev/net/tun ] || echo '/dev/net/tun is missing'
+    [ "$1" = rate ] || [ -c /dev/net/tun ] || echo '/dev/net/tun is missing'
   fi
 }
 
@@ -69,16 +77,22 @@ rate_up() {
   done
 }
 
-# The same with 500 us of delay. Not every kernel has netem: a program forwards the frames.
+# The same with a delay of $delay_us each way. Not every kernel has netem: a program forwards the frames.
+delay_us=500
 delay_up() {
   local names=() i
   for i in $(seq "$hosts"); do names+=("$host$i"); done
-  exec 9< <(exec "$build/bench_tapnet" 500 1000 "${names[@]}")
+  exec 9< <(exec "$build/bench_tapnet" "$delay_us" 1000 "${names[@]}")
   switch_pid=$!
   read -r -u 9 -t 10 _ || usage_error 'the TAP switch did not start'
 }
 
-# network_up rate|delay
+far_up() {
+  delay_us=5000
+  delay_up
+}
+
+# network_up rate|delay|far
 network_up() {
   local i
   ! ip netns list | grep -q "^${host}1\b" || usage_error "there are namespaces ${host}N already: is another benchmark running?"
@@ -94,7 +108,7 @@ network_up() {
 
 # ---- launching ---------------------------------------------------------------------------------
 
-# launch WHERE RANKS WORDS...: bench_sp with these words; WHERE is memory, rate or delay.
+# launch WHERE RANKS WORDS...: bench_sp with these words; WHERE is memory or what network_up has set up.
 launch() {
   local where=$1 ranks=$2 list='' i
   shift 2

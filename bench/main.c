@@ -6,7 +6,8 @@
 #include "bench/bench.h"
 #include "tensor/gemm.h"
 
-static const char USAGE[] = "mpirun -n RANKS bench_sp step METHOD key=value ... | overlap key=value ... | check | machine";
+static const char USAGE[] =
+    "mpirun -n RANKS bench_sp step METHOD key=value ... | overlap key=value ... | check | machine";
 
 static Status run_step(int argc, char **argv) {
     const char *words[64];

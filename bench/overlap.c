@@ -1,19 +1,19 @@
-// bench_sp overlap: how much of the reduction of gradients backward hides. Three things in turn, each
-// from a barrier to a barrier, so that the slowest rank counts:
+// bench_sp overlap: how much of the reduction of gradients backward hides. Three things in turn,
+// each from a barrier to a barrier, so that the slowest rank counts:
 //
 //     S   forward and backward with the reduction in the background, until the sum is there
 //     S0  the same work on all ranks at once, and nothing exchanged
 //     R   the same buckets exchanged and folded with nothing else going on
 //
-// (S - S0) / R is the share of the reduction that is still seen: 1 without overlap. The gathering of
-// updated weights is a phase of its own after the update and not part of it.
+// (S - S0) / R is the share of the reduction that is still seen: 1 without overlap. The gathering
+// of updated weights is a phase of its own after the update and not part of it.
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "bench/bench.h"
 
-enum { ROUNDS = 7, KINDS = 3 };
+enum { ROUNDS = 5, KINDS = 3 };
 typedef enum { WITH, WITHOUT, ALONE } Kind;
 
 static void on_progress(void *user) {
@@ -43,15 +43,17 @@ static void print_times(const char *what, double *times, double *mid) {
 static void print_figures(double times[KINDS][ROUNDS], const Bench *b, double mib) {
     double differences[ROUNDS], s, s0, r, d;
     for (int i = 0; i < ROUNDS; i++) differences[i] = times[WITH][i] - times[WITHOUT][i];
-    printf("%d ranks, %lld tokens a step, buckets of %d MiB, %.1f MiB sent by a rank; medians of %d "
-           "(least .. most)\n",
-           b->run.mesh.size, (long long)b->run.cfg.train.batch_tokens, b->run.cfg.train.bucket_mb,
-           mib, ROUNDS);
+    printf(
+        "%d ranks, %lld tokens a step, buckets of %d MiB, %.1f MiB sent by a rank; medians of %d "
+        "(least .. most)\n",
+        b->run.mesh.size, (long long)b->run.cfg.train.batch_tokens, b->run.cfg.train.bucket_mb, mib,
+        ROUNDS);
     print_times("S   step with reduction", times[WITH], &s);
     print_times("S0  step without reduction", times[WITHOUT], &s0);
     print_times("R   reduction alone", times[ALONE], &r);
     print_times("S - S0, round by round", differences, &d);
-    printf("exposed share (S - S0) / R         %8.1f %%  (of medians; %.1f %% of the rounds' differences)\n",
+    printf("exposed share (S - S0) / R         %8.1f %%  (of medians; %.1f %% of the rounds' "
+           "differences)\n",
            100 * (s - s0) / r, 100 * d / r);
 }
 

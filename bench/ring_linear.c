@@ -32,11 +32,11 @@ typedef struct Pair {
     const LightningDims *d;
     const real *q, *k, *v, *dout;  // at the first token
     real *out, *dq, *dk, *dv;
-    int ld_kv;                     // of k, v, dk, dv
-    int keys, offset, key_begin;   // places of the first query and key in the whole row
-    const int *first;              // (T) where documents start, NULL: 0
-    const real *weight;            // e^{-s gap} at weight[-gap]
-    real *scores, *dscores;        // (TILE_Q, TILE_K)
+    int ld_kv;                    // of k, v, dk, dv
+    int keys, offset, key_begin;  // places of the first query and key in the whole row
+    const int *first;             // (T) where documents start, NULL: 0
+    const real *weight;           // e^{-s gap} at weight[-gap]
+    real *scores, *dscores;       // (TILE_Q, TILE_K)
 } Pair;
 
 // Queries i.. and keys j.. of a pair, none of them beyond the last query's diagonal.
@@ -109,11 +109,11 @@ typedef struct Hop {
     const RingInfo *info;
     const Relay *kv;
     const Tensor *q;
-    real *out, *dq;        // forward; backward
+    real *out, *dq;  // forward; backward
     const real *dout;
-    real *dkv;             // gradients of the chunk at hand
-    const real *weights;   // (H, whole row)
-    real *scratch;         // two tiles
+    real *dkv;            // gradients of the chunk at hand
+    const real *weights;  // (H, whole row)
+    real *scratch;        // two tiles
 } Hop;
 
 static Pair hop_pair(const Hop *h, int source, int b, int head) {

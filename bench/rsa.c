@@ -6,8 +6,9 @@
 //     backward   ring of V:  dP_p = dO V_p^T,  dV_p = P_p^T dO;   dS = P * (dP - rowsum(P * dP))
 //                ring of K:  dQ += scale dS_p K_p,  dK_p = scale dS_p^T Q
 //
-// and every rank's parts of dK, dV of all tokens are summed over ranks. Chunks after the own one are
-// masked; neither their scores nor their gradients are computed. One thread, as in ring_linear.c.
+// and every rank's parts of dK, dV of all tokens are summed over ranks. Chunks after the own one
+// are masked; neither their scores nor their gradients are computed. One thread, as in
+// ring_linear.c.
 #include <string.h>
 
 #include "bench/methods.h"
@@ -82,8 +83,8 @@ static void round_trip(const Rsa *x, Relay *r, CommUse use, HopFn *fn) {
 
 static void scores_fill(const Rsa *x, const Part *p, const real *k) {
     const AttentionDims *d = &x->info->dims;
-    gemm(GEMM_N, GEMM_T, d->Tq, p->keys, d->D, d->scale, x->q->data + p->q, d->ld_q, k,
-         d->H * d->D, 0, x->scores + p->score, row_tokens(x->info));
+    gemm(GEMM_N, GEMM_T, d->Tq, p->keys, d->D, d->scale, x->q->data + p->q, d->ld_q, k, d->H * d->D,
+         0, x->scores + p->score, row_tokens(x->info));
 }
 
 static void values_add(const Rsa *x, const Part *p, const real *v) {
@@ -106,10 +107,9 @@ static void keys_backward(const Rsa *x, const Part *p, const real *k) {
     const AttentionDims *d = &x->info->dims;
     int C = d->H * d->D, N = row_tokens(x->info);
     const real *ds = x->dscores + p->score;
-    gemm(GEMM_N, GEMM_N, d->Tq, d->D, p->keys, d->scale, ds, N, k, C, 1, x->dq + p->dq,
-         x->ld_dq);
-    gemm(GEMM_T, GEMM_N, p->keys, d->D, d->Tq, d->scale, ds, N, x->q->data + p->q, d->ld_q,
-         0, x->whole + p->whole, C);
+    gemm(GEMM_N, GEMM_N, d->Tq, d->D, p->keys, d->scale, ds, N, k, C, 1, x->dq + p->dq, x->ld_dq);
+    gemm(GEMM_T, GEMM_N, p->keys, d->D, d->Tq, d->scale, ds, N, x->q->data + p->q, d->ld_q, 0,
+         x->whole + p->whole, C);
 }
 
 // ---- rows of scores ----------------------------------------------------------------------------

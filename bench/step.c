@@ -8,10 +8,10 @@
 #include "base/log.h"
 #include "bench/bench.h"
 
-enum { STEPS = 5 };
+enum { STEPS = 3 };
 // No further step after these seconds. The first touches all memory and does not count, unless it
 // alone takes longer.
-static const double ENOUGH_S = 6;
+static const double ENOUGH_S = 3;
 
 typedef struct Figures {
     double step_s, sent_bytes, exposed_s, peak_mib, tape_mib, loss;

@@ -4,8 +4,9 @@
 //     bench_tapnet DELAY_US RATE_MBIT NAMESPACE ...
 //
 // makes a TAP device e0 in each namespace (under /run/netns), prints "ready" and forwards frames
-// until SIGTERM. Addresses are the caller's business. Needs root. A frame occupies the sender's link
-// for its length, travels for the delay, and occupies the receiver's link; a full queue drops it.
+// until SIGTERM. Addresses are the caller's business. Needs root. A frame occupies the sender's
+// link for its length, travels for the delay, and occupies the receiver's link; a full queue drops
+// it.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/if.h>
@@ -120,7 +121,8 @@ static int64_t occupy(const Switch *s, int64_t *busy, int64_t start, size_t byte
     return *busy;
 }
 
-static void port_push(Switch *s, Port *p, const unsigned char *data, size_t bytes, int64_t arrives) {
+static void port_push(Switch *s, Port *p, const unsigned char *data, size_t bytes,
+                      int64_t arrives) {
     if (p->tail - p->head >= QUEUE) return;
     Frame *f = &p->queue[p->tail++ % QUEUE];
     f->due = occupy(s, &p->out_busy, arrives, bytes);
