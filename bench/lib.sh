@@ -1,7 +1,7 @@
 # Shared by the scripts of this folder: . "$(dirname "$0")/lib.sh"
 # Launching ranks on shared memory or on an emulated network of hosts, one network namespace each.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-build=$here/../build/release
+build=${here%/*}/build/release
 hosts=8
 host=spbench subnet=10.77.3 # names of namespaces: spbench1, spbench2, ...; the switch is spbench0
 shopt -s nullglob

@@ -35,47 +35,57 @@ static double timed(Bench *b, const Batch *batch, Kind kind) {
     return clock_s() - start;
 }
 
+// What a round of `timed` said, by kind.
+typedef struct Rounds {
+    double times[KINDS][ROUNDS], waited[ROUNDS];  // waited: for buckets, of WITH, by this rank
+    double mib;
+} Rounds;
+
 static void print_times(const char *what, double *times, double *mid) {
     *mid = median(times, ROUNDS);
     printf("%-34s %8.3f s  (%.3f .. %.3f)\n", what, *mid, times[0], times[ROUNDS - 1]);
 }
 
-static void print_figures(double times[KINDS][ROUNDS], const Bench *b, double mib) {
-    double differences[ROUNDS], s, s0, r, d;
-    for (int i = 0; i < ROUNDS; i++) differences[i] = times[WITH][i] - times[WITHOUT][i];
+static void print_figures(Rounds *r, const Bench *b) {
+    double differences[ROUNDS], with, without, alone, waited, difference;
+    for (int i = 0; i < ROUNDS; i++) differences[i] = r->times[WITH][i] - r->times[WITHOUT][i];
     printf(
         "%d ranks, %lld tokens a step, buckets of %d MiB, %.1f MiB sent by a rank; medians of %d "
         "(least .. most)\n",
-        b->run.mesh.size, (long long)b->run.cfg.train.batch_tokens, b->run.cfg.train.bucket_mb, mib,
-        ROUNDS);
-    print_times("S   step with reduction", times[WITH], &s);
-    print_times("S0  step without reduction", times[WITHOUT], &s0);
-    print_times("R   reduction alone", times[ALONE], &r);
-    print_times("S - S0, round by round", differences, &d);
-    printf("exposed share (S - S0) / R         %8.1f %%  (of medians; %.1f %% of the rounds' "
-           "differences)\n",
-           100 * (s - s0) / r, 100 * d / r);
+        b->run.mesh.size, (long long)b->run.cfg.train.batch_tokens, b->run.cfg.train.bucket_mb,
+        r->mib, ROUNDS);
+    print_times("S   step with reduction", r->times[WITH], &with);
+    print_times("S0  step without reduction", r->times[WITHOUT], &without);
+    print_times("R   reduction alone", r->times[ALONE], &alone);
+    print_times("S - S0, round by round", differences, &difference);
+    print_times("waited for buckets in S", r->waited, &waited);
+    printf("exposed: (S - S0) / R %.1f %%, median of S - S0 / R %.1f %%, waited / R %.1f %%\n",
+           100 * (with - without) / alone, 100 * difference / alone, 100 * waited / alone);
 }
 
-static void measure(Bench *b) {
-    double times[KINDS][ROUNDS], mib = 0;
+static void measure(Bench *b, Rounds *r) {
     TapeHooks hooks = {.progress = on_progress, .ready = on_ready, .user = b};
     Batch batch = bench_batch(b);
     tape_set_hooks(b->run.tape, &hooks);
     timed(b, &batch, WITH);  // touches all memory
     for (int i = 0; i < ROUNDS; i++) {
-        double before = comm_stat(COMM_GRADIENTS).bytes;
-        for (int kind = 0; kind < KINDS; kind++) times[kind][i] = timed(b, &batch, (Kind)kind);
-        mib = (comm_stat(COMM_GRADIENTS).bytes - before) / 2 / 1048576;
+        CommStat before = comm_stat(COMM_GRADIENTS);
+        r->times[WITH][i] = timed(b, &batch, WITH);
+        CommStat after = comm_stat(COMM_GRADIENTS);
+        r->waited[i] = after.exposed_s - before.exposed_s;
+        r->mib = (after.bytes - before.bytes) / 1048576;
+        r->times[WITHOUT][i] = timed(b, &batch, WITHOUT);
+        r->times[ALONE][i] = timed(b, &batch, ALONE);
     }
-    if (b->run.mesh.rank == 0) print_figures(times, b, mib);
+    if (b->run.mesh.rank == 0) print_figures(r, b);
 }
 
 Status bench_overlap(const char *const *settings, int count) {
     Bench *b = malloc(sizeof *b);
+    Rounds rounds;
     ASSERT(b != NULL);
     Status st = bench_open(b, settings, count, true);
-    if (st == OK) measure(b);
+    if (st == OK) measure(b, &rounds);
     bench_close(b);
     free(b);
     return st;
