@@ -9,16 +9,20 @@ typedef struct Bench {
     Run run;
     MadeUp tokens;
 } Bench;
-// training: with the reducer and the optimiser's memory; otherwise the tape alone. dp: ranks that share no sequence.
-Status bench_open(Bench *b, const char *const *settings, int count, bool training) CHECKED;
+// m NULL: with the reducer and the optimiser's memory; otherwise the tape alone, large enough for m.
+Status bench_open(Bench *b, const Method *m, const char *const *settings, int count) CHECKED;
+void bench_use(Bench *b, const Method *m);  // the method from now on: the model asks the mesh in each pass
 void bench_close(Bench *b);
 Batch bench_batch(Bench *b);             // this rank's rows of the batch
 double bench_loss(Bench *b, const Batch *batch);  // forward and backward; the sum over this rank's tokens
 
+CommStat bench_sp_stat(void);  // bytes and exposed seconds of the sp axis so far
 Status bench_ranks(int *ranks) CHECKED;  // that were started. Collective(world)
 double median(double *values, int count);  // sorts them
 
 // Not collective beyond the exchanges they measure; rank 0 prints.
-Status bench_step(const Method *m, const char *const *settings, int count) CHECKED;     // step.c
+Status bench_step(const Method *m, const char *const *settings, int count) CHECKED;  // step.c
+Status bench_race(const Method *const *methods, int methods_count, const char *const *settings,
+                  int count) CHECKED;  // race.c; all methods for the same pattern
 Status bench_overlap(const char *const *settings, int count) CHECKED;  // overlap.c
 Status bench_check(void) CHECKED;                                      // check.c

@@ -6,26 +6,50 @@
 #include "bench/bench.h"
 #include "tensor/gemm.h"
 
-static const char USAGE[] =
-    "mpirun -n RANKS bench_sp step METHOD key=value ... | overlap key=value ... | check | machine";
+static const char USAGE[] = "mpirun -n RANKS bench_sp step METHOD key=value ... | race METHOD ... "
+                            "key=value ... | overlap key=value ... | check | machine";
 
-static Status run_step(int argc, char **argv) {
-    const char *words[64];
-    char sp[64];
-    int count = 0, ranks;
-    const Method *m = argc > 0 ? method_find(argv[0]) : NULL;
-    if (m == NULL) FAIL(E_USAGE, USAGE, "unknown method `%s`", argc > 0 ? argv[0] : "");
+enum { MAX_SETTINGS = 64, MAX_METHODS = 8 };
+
+// METHOD ... key=value ...: what a sequence over all ranks takes.
+typedef struct Words {
+    const Method *methods[MAX_METHODS];
+    int method_count, setting_count;
+    const char *settings[MAX_SETTINGS];
+    char sp[64], pattern[64];
+} Words;
+
+static Status words_read(Words *w, int argc, char **argv) {
+    int ranks, i = 0;
     TRY(bench_ranks(&ranks));
-    snprintf(sp, sizeof sp, "parallel.sp=%d", ranks);
-    words[count++] = sp;
-    for (int i = 0; i < 3 && m->settings[i] != NULL; i++) words[count++] = m->settings[i];
-    for (int i = 1; i < argc && count < 64; i++) words[count++] = argv[i];
-    return bench_step(m, words, count);
+    *w = (Words){.method_count = 0};
+    for (; i < argc && strchr(argv[i], '=') == NULL && i < MAX_METHODS; i++) {
+        w->methods[i] = method_find(argv[i]);
+        if (w->methods[i] == NULL) FAIL(E_USAGE, USAGE, "unknown method `%s`", argv[i]);
+        if (w->methods[i]->pattern != w->methods[0]->pattern)
+            FAIL(E_USAGE, USAGE, "%s and %s are for other layers", argv[0], argv[i]);
+    }
+    if (i == 0) FAIL(E_USAGE, USAGE, "no method is named");
+    w->method_count = i;
+    snprintf(w->sp, sizeof w->sp, "parallel.sp=%d", ranks);
+    snprintf(w->pattern, sizeof w->pattern, "model.pattern=%c", w->methods[0]->pattern);
+    w->settings[w->setting_count++] = w->sp;
+    w->settings[w->setting_count++] = w->pattern;
+    while (i < argc && w->setting_count < MAX_SETTINGS) w->settings[w->setting_count++] = argv[i++];
+    return OK;
+}
+
+static Status run_sequence(bool is_race, int argc, char **argv) {
+    Words w;
+    TRY(words_read(&w, argc, argv));
+    if (is_race) return bench_race(w.methods, w.method_count, w.settings, w.setting_count);
+    return bench_step(w.methods[0], w.settings, w.setting_count);
 }
 
 static Status run_command(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "";
-    if (strcmp(command, "step") == 0) return run_step(argc - 2, argv + 2);
+    if (strcmp(command, "step") == 0) return run_sequence(false, argc - 2, argv + 2);
+    if (strcmp(command, "race") == 0) return run_sequence(true, argc - 2, argv + 2);
     if (strcmp(command, "overlap") == 0)
         return bench_overlap((const char *const *)argv + 2, argc - 2);
     if (strcmp(command, "check") == 0) return bench_check();

@@ -4,14 +4,14 @@
 #include <string.h>
 
 const Method METHODS[] = {
-    {"lasp2", {"model.pattern=L", "parallel.sp_linear=lasp2"}, NULL, NULL},
-    {"lasp2_scan", {"model.pattern=L", "parallel.sp_linear=lasp2_scan"}, NULL, NULL},
-    {"lasp", {"model.pattern=L", "parallel.sp_linear=lasp"}, NULL, NULL},
-    {"ring_linear", {"model.pattern=L"}, op_ring_linear, NULL},
-    {"lasp2h", {"model.pattern=N", "parallel.sp_softmax=lasp2h"}, NULL, NULL},
-    {"ulysses", {"model.pattern=N", "parallel.sp_softmax=ulysses"}, NULL, NULL},
-    {"ring", {"model.pattern=N", "parallel.sp_softmax=ring"}, NULL, NULL},
-    {"rsa", {"model.pattern=N"}, NULL, op_rsa},
+    {"lasp2", 'L', SP_LASP2, SP_LASP2H, NULL, NULL},
+    {"lasp2_scan", 'L', SP_LASP2_SCAN, SP_LASP2H, NULL, NULL},
+    {"lasp", 'L', SP_LASP, SP_LASP2H, NULL, NULL},
+    {"ring_linear", 'L', SP_LASP2, SP_LASP2H, op_ring_linear, NULL},
+    {"lasp2h", 'N', SP_LASP2, SP_LASP2H, NULL, NULL},
+    {"ulysses", 'N', SP_LASP2, SP_ULYSSES, NULL, NULL},
+    {"ring", 'N', SP_LASP2, SP_RING, NULL, NULL},
+    {"rsa", 'N', SP_LASP2, SP_LASP2H, NULL, op_rsa},
     {.name = NULL},
 };
 

@@ -13,8 +13,10 @@ typedef Tensor *SoftmaxOp(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tens
 
 typedef struct Method {
     const char *name;
-    const char *settings[3];  // of the configuration, NULL: no more
-    LinearOp *linear;         // replaces the product's op, NULL: does not
+    char pattern;        // model.pattern: L or N
+    SpLinear sp_linear;  // of the mesh
+    SpSoftmax sp_softmax;
+    LinearOp *linear;    // replaces the product's op, NULL: does not
     SoftmaxOp *softmax;
 } Method;
 

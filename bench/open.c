@@ -36,22 +36,29 @@ static Status open_tape(Bench *b) {
     return tape_reserve(run->tape);
 }
 
-static Status open_local(Bench *b, bool training) {
+static Status open_local(Bench *b, const Method *m) {
     Run *run = &b->run;
     TRY(model_open(&run->model, &run->cfg.model, &run->mesh));
     TRY(params_reserve(&run->model.params, true));
     params_init(&run->model.params, 1);
     run->cfg.train.micro_rows = run_micro_rows(&run->cfg.train, &run->mesh);
-    if (!training) return open_tape(b);
+    if (m != NULL) return open_tape(b);
     TRY(run_open_training(run));
     return made_up_open(&b->tokens, run);
 }
 
-Status bench_open(Bench *b, const char *const *settings, int count, bool training) {
+void bench_use(Bench *b, const Method *m) {
+    method_use(m);
+    b->run.mesh.sp_linear = m->sp_linear;
+    b->run.mesh.sp_softmax = m->sp_softmax;
+}
+
+Status bench_open(Bench *b, const Method *m, const char *const *settings, int count) {
     *b = (Bench){.tokens = {0}};
     TRY(parallel_agree(configure(&b->run.cfg, settings, count)));
     TRY(mesh_open(&b->run.mesh, &b->run.cfg.parallel));
-    return agree(open_local(b, training), b->run.mesh.world);
+    if (m != NULL) bench_use(b, m);
+    return agree(open_local(b, m), b->run.mesh.world);
 }
 
 void bench_close(Bench *b) {
@@ -74,6 +81,17 @@ double bench_loss(Bench *b, const Batch *batch) {
     Tensor *loss = model_loss(b->run.tape, &b->run.model, batch, NULL);
     tape_backward(b->run.tape, loss);
     return tensor_item(loss);
+}
+
+CommStat bench_sp_stat(void) {
+    static const CommUse uses[] = {COMM_STATE, COMM_DSTATE, COMM_KV, COMM_KV_AGAIN, COMM_DKV};
+    CommStat sum = {0};
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
+        CommStat s = comm_stat(uses[i]);
+        sum.bytes += s.bytes;
+        sum.exposed_s += s.exposed_s;
+    }
+    return sum;
 }
 
 static int double_order(const void *a, const void *b) {

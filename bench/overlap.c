@@ -84,7 +84,7 @@ Status bench_overlap(const char *const *settings, int count) {
     Bench *b = malloc(sizeof *b);
     Rounds rounds;
     ASSERT(b != NULL);
-    Status st = bench_open(b, settings, count, true);
+    Status st = bench_open(b, NULL, settings, count);
     if (st == OK) measure(b, &rounds);
     bench_close(b);
     free(b);

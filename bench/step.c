@@ -18,18 +18,6 @@ typedef struct Figures {
     int steps;
 } Figures;
 
-// What the sp axis has exchanged so far.
-static CommStat sp_stat(void) {
-    static const CommUse uses[] = {COMM_STATE, COMM_DSTATE, COMM_KV, COMM_KV_AGAIN, COMM_DKV};
-    CommStat sum = {0};
-    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++) {
-        CommStat s = comm_stat(uses[i]);
-        sum.bytes += s.bytes;
-        sum.exposed_s += s.exposed_s;
-    }
-    return sum;
-}
-
 // VmHWM of this process, MiB.
 static double peak_mib(void) {
     FILE *in = fopen("/proc/self/status", "r");
@@ -56,19 +44,19 @@ static double step_time(Bench *b, const Batch *batch, double *loss) {
 
 static void measure(Bench *b, Figures *f) {
     Batch batch = bench_batch(b);
-    CommStat before = sp_stat();
+    CommStat before = bench_sp_stat();
     double times[STEPS], spent = 0;
     double first = step_time(b, &batch, &f->loss);
     if (first > LONG_S) {
         times[f->steps++] = spent = first;
     } else {
-        before = sp_stat();
+        before = bench_sp_stat();
     }
     while (f->steps < STEPS && spent < ENOUGH_S) {
         times[f->steps] = step_time(b, &batch, &f->loss);
         spent += times[f->steps++];
     }
-    CommStat after = sp_stat();
+    CommStat after = bench_sp_stat();
     f->step_s = median(times, f->steps);
     f->sent_bytes = (after.bytes - before.bytes) / f->steps;
     f->exposed_s = (after.exposed_s - before.exposed_s) / f->steps;
@@ -100,8 +88,7 @@ Status bench_step(const Method *m, const char *const *settings, int count) {
     Bench *b = malloc(sizeof *b);
     Figures f = {0};
     ASSERT(b != NULL);
-    method_use(m);
-    Status st = bench_open(b, settings, count, false);
+    Status st = bench_open(b, m, settings, count);
     if (st == OK) {
         measure(b, &f);
         collect(&b->run.mesh, &f);
