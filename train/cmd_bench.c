@@ -9,10 +9,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/rng.h"
 #include "tensor/gemm.h"
 #include "train/commands.h"
-#include "train/run.h"
+#include "train/made_up.h"
 
 static const char *preset_text = "bench-36m", *ranks_text, *json_path, *steps_text = "5";
 static const Option OPTIONS[] = {
@@ -85,73 +84,6 @@ static double sgemm_ceiling(const Mesh *mesh) {
     }
     free(abc);
     return best;
-}
-
-// ---- made-up tokens ----------------------------------------------------------------------------
-
-typedef struct Tokens {
-    int T, V, begin, count;  // of a row; this rank's chunk
-    int *bound;
-    int32_t *tokens, *targets;
-    int64_t *pos;
-    int *first;
-    uint8_t *start;
-} Tokens;
-
-static Status tokens_rows(void *user, Batch *out, int64_t row, int rows) {
-    Tokens *t = user;
-    size_t n = 0;
-    for (int64_t r = row; r < row + rows; r++) {
-        for (int i = 0; i < t->count; i++, n++) {
-            uint64_t at = (uint64_t)r * (uint64_t)t->T + (uint64_t)(t->begin + i);
-            t->tokens[n] = (int32_t)(rng_u64(1, STREAM_TEST, at) % (uint64_t)t->V);
-            t->targets[n] = (int32_t)(rng_u64(2, STREAM_TEST, at) % (uint64_t)t->V);
-            t->pos[n] = t->begin + i;
-        }
-    }
-    *out = (Batch){.seq = {.B = rows,
-                           .T = t->count,
-                           .pos = t->pos,
-                           .first = t->first,
-                           .start = t->start,
-                           .bound = t->bound},
-                   .tokens = t->tokens,
-                   .targets = t->targets,
-                   .valid = (int64_t)n};
-    return OK;
-}
-
-static void tokens_advance(void *user, int64_t global_rows) {
-    (void)user, (void)global_rows;
-}
-
-static Status tokens_open(Tokens *t, const Run *run) {
-    const Mesh *mesh = &run->mesh;
-    size_t T = (size_t)run->cfg.train.seq, here = split_count(T, mesh->sp, mesh->sp_rank);
-    size_t count = here * (size_t)run->cfg.train.micro_rows + 1;
-    *t = (Tokens){.T = (int)T,
-                  .V = run->model.cfg.vocab,
-                  .begin = (int)split_begin(T, mesh->sp, mesh->sp_rank),
-                  .count = (int)here,
-                  .bound = malloc(((size_t)mesh->sp + 1) * sizeof(int)),
-                  .tokens = malloc(count * sizeof(int32_t)),
-                  .targets = malloc(count * sizeof(int32_t)),
-                  .pos = malloc(count * sizeof(int64_t)),
-                  .first = calloc(count, sizeof(int)),
-                  .start = calloc(count, 1)};
-    if (!t->bound || !t->tokens || !t->targets || !t->pos || !t->first || !t->start)
-        FAIL(E_NOMEM, "", "out of memory");
-    split_bounds(t->bound, t->T, mesh->sp);
-    return OK;
-}
-
-static void tokens_close(Tokens *t) {
-    free(t->bound);
-    free(t->tokens);
-    free(t->targets);
-    free(t->pos);
-    free(t->first);
-    free(t->start);
 }
 
 // ---- measuring ---------------------------------------------------------------------------------
@@ -324,13 +256,13 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     return st;
 }
 
-static Status bench_open(Run *run, Tokens *tokens) {
+static Status bench_open(Run *run, MadeUp *tokens) {
     TRY(model_open(&run->model, &run->cfg.model, &run->mesh));
     TRY(params_reserve(&run->model.params, true));
     params_init(&run->model.params, 1);
     TRY(run_open_training(run));
-    TRY(tokens_open(tokens, run));
-    run->source = (RowSource){tokens_rows, tokens_advance, tokens};
+    TRY(made_up_open(tokens, run));
+    run->source = made_up_source(tokens);
     return OK;
 }
 
@@ -338,7 +270,7 @@ static Status bench_step(Run *run) {
     long steps;
     TRY(option_number(&steps, "steps", steps_text, 1, MAX_STEPS));
     Figures f = {.steps = (int)steps};
-    Tokens tokens = {0};
+    MadeUp tokens = {0};
     Status st = agree(bench_open(run, &tokens), run->mesh.world);
     if (st == OK) st = measure(run, &f);
     if (st == OK && run->mesh.rank == 0) {
@@ -347,7 +279,7 @@ static Status bench_step(Run *run) {
         print_figures(run, &f, processor);
         if (json_path != NULL) st = write_json(run, &f, processor);
     }
-    tokens_close(&tokens);
+    made_up_close(&tokens);
     return agree(st, run->mesh.world);
 }
 

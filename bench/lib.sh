@@ -1,0 +1,124 @@
+# Shared by the scripts of this folder: . "$(dirname "$0")/lib.sh"
+# Launching ranks on shared memory or on an emulated network of hosts, one network namespace each.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build=${here%/*}/build/release
+hosts=8
+host=spbench subnet=10.77.3 # names of namespaces: spbench1, spbench2, ...; the switch is spbench0
+shopt -s nullglob
+
+# OpenBLAS picks its kernels and block sizes by itself; ranks that wait leave the core to others and are bound to none.
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+export OMP_NUM_THREADS=1 OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+usage_error() {
+  echo "$(basename "$0"): $1" >&2
+  exit 64
+}
+
+# settle KEY=VALUE...: the last value of each key, in $settled; the program refuses keys that are set twice.
+settle() {
+  local word
+  declare -A last=()
+  for word in "$@"; do last[${word%%=*}]=$word; done
+  settled=("${last[@]}")
+}
+
+need_program() {
+  [ -x "$build/bench_sp" ] || usage_error "$build/bench_sp is missing: cmake --preset release && cmake --build --preset release"
+}
+
+# Where figures come from.
+print_machine() {
+  echo "processor    $(grep -m 1 '^model name' /proc/cpuinfo | sed 's/.*: //'), $(getconf _NPROCESSORS_ONLN) cores, $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB"
+  echo "system       Linux $(uname -r), $(mpirun --version | head -n 1)"
+  echo "products     $(OMPI_MCA_btl=self,vader mpirun -n 1 "$build/bench_sp" machine </dev/null)"
+  echo "             OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset; 1 thread a rank, not bound, yielding when idle"
+  echo "load         $(cut -d ' ' -f 1-3 /proc/loadavg) before the first row"
+  echo "commit       $(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)"
+}
+
+# ---- the network -------------------------------------------------------------------------------
+
+# Why there is no emulated network here; nothing when there can be one.
+no_network() {
+  if [ "$(id -u)" != 0 ]; then
+    echo 'it takes root'
+  elif ! command -v ip >/dev/null || ! command -v tc >/dev/null; then
+    echo 'ip and tc (iproute2) are missing'
+  elif ! ip netns add "${host}test" 2>/dev/null; then
+    echo 'network namespaces cannot be made here'
+  else
+    ip netns del "${host}test"
+    [ "$1" = rate ] || [ -c /dev/net/tun ] || echo '/dev/net/tun is missing'
+  fi
+}
+
+switch_pid=
+network_down() {
+  local i
+  if [ -n "$switch_pid" ]; then kill "$switch_pid" && wait "$switch_pid" || true; fi
+  switch_pid=
+  for i in $(seq 0 "$hosts"); do ip netns del "$host$i" 2>/dev/null || true; done
+}
+
+# A full-duplex link of 1 Gbit/s for each host: tbf at both ends of a veth pair, joined by a bridge.
+rate_up() {
+  local i
+  ip netns add "${host}0"
+  ip -n "${host}0" link add br0 type bridge
+  ip -n "${host}0" link set br0 up
+  for i in $(seq "$hosts"); do
+    ip link add e0 netns "$host$i" type veth peer name "p$i" netns "${host}0"
+    ip -n "${host}0" link set "p$i" master br0 up
+    tc -n "$host$i" qdisc add dev e0 root tbf rate 1gbit burst 64kb latency 100ms
+    tc -n "${host}0" qdisc add dev "p$i" root tbf rate 1gbit burst 64kb latency 100ms
+  done
+}
+
+# The same with a delay of $delay_us each way. Not every kernel has netem: a program forwards the frames.
+delay_us=500
+delay_up() {
+  local names=() i
+  for i in $(seq "$hosts"); do names+=("$host$i"); done
+  exec 9< <(exec "$build/bench_tapnet" "$delay_us" 1000 "${names[@]}")
+  switch_pid=$!
+  read -r -u 9 -t 10 _ || usage_error 'the TAP switch did not start'
+}
+
+far_up() {
+  delay_us=5000
+  delay_up
+}
+
+# network_up rate|delay|far
+network_up() {
+  local i
+  ! ip netns list | grep -q "^${host}1\b" || usage_error "there are namespaces ${host}N already: is another benchmark running?"
+  trap network_down EXIT
+  for i in $(seq "$hosts"); do ip netns add "$host$i"; done
+  "$1_up"
+  for i in $(seq "$hosts"); do
+    ip -n "$host$i" addr add "$subnet.$i/24" dev e0
+    ip -n "$host$i" link set e0 up
+    ip -n "$host$i" link set lo up
+  done
+}
+
+# ---- launching ---------------------------------------------------------------------------------
+
+# launch WHERE RANKS WORDS...: bench_sp with these words; WHERE is memory or what network_up has set up.
+launch() {
+  local where=$1 ranks=$2 list='' i
+  shift 2
+  if [ "$where" = memory ]; then
+    OMPI_MCA_btl=self,vader timeout -k 5 600 mpirun -n "$ranks" "$build/bench_sp" "$@" </dev/null
+    return
+  fi
+  for i in $(seq "$ranks"); do list+=",$host$i:1"; done
+  timeout -k 5 600 ip netns exec "${host}1" unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "${host}1" \
+    mpirun --mca plm rsh --mca plm_rsh_agent "$here/agent.sh" --mca ras ^slurm --mca btl self,vader,tcp \
+    --mca btl_tcp_if_include "$subnet.0/24" --mca oob_tcp_if_include "$subnet.0/24" \
+    --host "${list#,}" -n "$ranks" "$build/bench_sp" "$@" </dev/null
+}

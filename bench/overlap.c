@@ -1,0 +1,89 @@
+// bench_sp overlap: how much of the reduction of gradients backward hides. Three things in turn,
+// each from a barrier to a barrier, so that the slowest rank counts:
+//
+//     S   forward and backward with the reduction in the background, until the sum is there
+//     S0  the same work on all ranks at once, and nothing exchanged
+//     R   the same buckets exchanged and folded with nothing else going on
+//
+// (S - S0) / R is the share of the reduction that is still seen: 1 without overlap. The gathering
+// of updated weights is a phase of its own after the update and not part of it.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "bench/bench.h"
+
+enum { ROUNDS = 5, KINDS = 3 };
+typedef enum { WITH, WITHOUT, ALONE } Kind;
+
+static void on_ready(Param *param, void *user) {
+    reducer_ready(((Bench *)user)->run.reducer, param);
+}
+
+static double timed(Bench *b, const Batch *batch, Kind kind) {
+    Run *run = &b->run;
+    comm_barrier(run->mesh.world);
+    double start = clock_s();
+    params_zero_grad(&run->model.params);
+    if (kind != WITHOUT) reducer_begin(run->reducer);
+    if (kind != ALONE) bench_loss(b, batch);
+    if (kind != WITHOUT) reducer_finish(run->reducer);
+    comm_barrier(run->mesh.world);
+    return clock_s() - start;
+}
+
+// What a round of `timed` said, by kind.
+typedef struct Rounds {
+    double times[KINDS][ROUNDS], waited[ROUNDS];  // waited: for buckets, of WITH, by this rank
+    double mib;
+} Rounds;
+
+static void print_times(const char *what, double *times, double *mid) {
+    *mid = median(times, ROUNDS);
+    printf("%-34s %8.3f s  (%.3f .. %.3f)\n", what, *mid, times[0], times[ROUNDS - 1]);
+}
+
+static void print_figures(Rounds *r, const Bench *b) {
+    double differences[ROUNDS], with, without, alone, waited, difference;
+    for (int i = 0; i < ROUNDS; i++) differences[i] = r->times[WITH][i] - r->times[WITHOUT][i];
+    printf(
+        "%d ranks, %lld tokens a step, buckets of %d MiB, %.1f MiB sent by a rank; medians of %d "
+        "(least .. most)\n",
+        b->run.mesh.size, (long long)b->run.cfg.train.batch_tokens, b->run.cfg.train.bucket_mb,
+        r->mib, ROUNDS);
+    print_times("S   step with reduction", r->times[WITH], &with);
+    print_times("S0  step without reduction", r->times[WITHOUT], &without);
+    print_times("R   reduction alone", r->times[ALONE], &alone);
+    print_times("S - S0, round by round", differences, &difference);
+    print_times("waited for buckets in S", r->waited, &waited);
+    printf("exposed: (S - S0) / R %.1f %%, median of S - S0 / R %.1f %%, waited / R %.1f %%\n",
+           100 * (with - without) / alone, 100 * difference / alone, 100 * waited / alone);
+}
+
+static void measure(Bench *b, Rounds *r) {
+    TapeHooks hooks = {.ready = on_ready, .user = b};
+    Batch batch = bench_batch(b);
+    tape_set_hooks(b->run.tape, &hooks);
+    timed(b, &batch, WITH);  // touches all memory
+    for (int i = 0; i < ROUNDS; i++) {
+        CommStat before = comm_stat(COMM_GRADIENTS);
+        r->times[WITH][i] = timed(b, &batch, WITH);
+        CommStat after = comm_stat(COMM_GRADIENTS);
+        r->waited[i] = after.exposed_s - before.exposed_s;
+        r->mib = (after.bytes - before.bytes) / 1048576;
+        r->times[WITHOUT][i] = timed(b, &batch, WITHOUT);
+        r->times[ALONE][i] = timed(b, &batch, ALONE);
+    }
+    if (b->run.mesh.rank == 0) print_figures(r, b);
+}
+
+Status bench_overlap(const char *const *settings, int count) {
+    Bench *b = malloc(sizeof *b);
+    Rounds rounds;
+    ASSERT(b != NULL);
+    Status st = bench_open(b, NULL, settings, count);
+    if (st == OK) measure(b, &rounds);
+    bench_close(b);
+    free(b);
+    return st;
+}
