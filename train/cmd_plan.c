@@ -94,15 +94,12 @@ static Status memory_limit(double *bytes, char *origin, size_t capacity, long ra
     return OK;
 }
 
-static double resident_gib(const Plan *p) {
-    return (double)plan_resident(p) / GIB;
-}
-
-static void print_change(const char *before, const Search *s, const Search *first) {
+static void print_change(const char *before, const char *verb, const Search *s,
+                         const Search *first) {
     char words[256];
     search_words(words, sizeof words, s, first);
-    printf("%s%s does (%.2f GiB a rank, %d rank%s)\n", before, words, resident_gib(&s->plan),
-           s->ranks, s->ranks == 1 ? "" : "s");
+    printf("%15s%s%s%s (%.2f GiB a rank, %d rank%s)\n", "", before, words, verb,
+           (double)plan_resident(&s->plan) / GIB, s->ranks, s->ranks == 1 ? "" : "s");
 }
 
 // Recomputation needs no more ranks, but a third more time: told beside an axis.
@@ -112,7 +109,7 @@ static void print_recompute(const Search *first, const Search *found, int64_t li
     s.cfg.train.micro_rows = first->plan.micro_rows;
     if (first->cfg.model.recompute || found->cfg.model.recompute) return;
     if (plan_make(&s.plan, &s.cfg, s.ranks) != OK || plan_resident(&s.plan) > limit) return;
-    print_change("               or ", &s, first);
+    print_change("or ", " does", &s, first);
 }
 
 static Status print_verdict(const Plan *p, const RunConfig *cfg) {
@@ -129,10 +126,10 @@ static Status print_verdict(const Plan *p, const RunConfig *cfg) {
     *first = *s = (Search){.cfg = *cfg, .ranks = p->mesh.size, .plan = *p};
     printf("does not fit   %.1f GiB a rank (%s)\n", bytes / GIB, origin);
     if (search_fit(s, limit)) {
-        print_change("               ", s, first);
+        print_change("", " does", s, first);
         print_recompute(first, s, limit);
     } else {
-        print_change("               nothing found that does; the nearest: ", s, first);
+        print_change("nothing found that does, the nearest is ", "", s, first);
     }
     free(s);
     return OK;

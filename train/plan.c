@@ -84,7 +84,11 @@ int64_t plan_resident(const Plan *p) {
 
 // ---- a mesh that fits --------------------------------------------------------------------------
 
-enum { CHUNK_MIN = 64, RANKS_MOST = 1 << 14, TRIES = 64 };  // shorter chunks have nothing to share
+enum { CHUNK_MIN = 64, RANKS_MOST = 1 << 12, TRIES = 64 };  // shorter chunks have nothing to share
+
+// No more than this share of the memory may be left, or the change is not worth its ranks: gathered
+// keys and values, for example, do not shrink with more chunks.
+static const double LESS = 0.95;
 
 // Another configuration becomes the current one if it can be and needs less.
 static bool take(Search *s, const RunConfig *cfg, int ranks) {
@@ -94,7 +98,7 @@ static bool take(Search *s, const RunConfig *cfg, int ranks) {
         err_clear();
         return false;
     }
-    if (plan_resident(&plan) >= plan_resident(&s->plan)) return false;
+    if ((double)plan_resident(&plan) > LESS * (double)plan_resident(&s->plan)) return false;
     s->cfg = *cfg;
     s->ranks = ranks;
     s->plan = plan;
@@ -125,6 +129,9 @@ static bool shrink_activations(Search *s) {
     }
     if (cfg.train.seq / cfg.parallel.sp >= 2 * CHUNK_MIN && take_axis(s, &cfg, &cfg.parallel.sp, 2))
         return true;
+    cfg = s->cfg;  // a ring holds the keys and values of a few chunks at a time
+    snprintf(cfg.parallel.sp_softmax, sizeof cfg.parallel.sp_softmax, "ring");
+    if (cfg.parallel.sp > 1 && take(s, &cfg, s->ranks)) return true;
     cfg = s->cfg;
     if (cfg.model.recompute) return false;
     cfg.model.recompute = true;
@@ -179,11 +186,27 @@ static bool shrink(Search *s) {
     return false;
 }
 
+// A later change may have made half of the added chunks enough.
+static void trim(Search *s, int64_t bytes, const Search *first) {
+    while (s->cfg.parallel.sp >= 2 * first->cfg.parallel.sp && s->ranks >= 2 * first->ranks) {
+        RunConfig cfg = s->cfg;
+        Plan plan;
+        cfg.parallel.sp /= 2;
+        if (s->ranks % 2 != 0 || plan_make(&plan, &cfg, s->ranks / 2) != OK) break;
+        if (plan_resident(&plan) > bytes) return;
+        *s = (Search){cfg, s->ranks / 2, plan};
+    }
+    err_clear();
+}
+
 bool search_fit(Search *s, int64_t bytes) {
+    Search first = *s;
     for (int i = 0; i < TRIES && plan_resident(&s->plan) > bytes; i++) {
         if (!shrink(s)) break;
     }
-    return plan_resident(&s->plan) <= bytes;
+    if (plan_resident(&s->plan) > bytes) return false;
+    trim(s, bytes, &first);
+    return true;
 }
 
 // " key=value" where it is not what it was; value 1 of a flag is "true".
@@ -203,6 +226,9 @@ void search_words(char *dst, size_t capacity, const Search *s, const Search *fro
     dst[0] = '\0';
     word_add(dst, capacity, "parallel.dp", (int[]){a->parallel.dp, b->parallel.dp});
     word_add(dst, capacity, "parallel.sp", (int[]){a->parallel.sp, b->parallel.sp});
+    if (strcmp(a->parallel.sp_softmax, b->parallel.sp_softmax) != 0)
+        snprintf(dst + strlen(dst), capacity - strlen(dst), "%sparallel.sp_softmax=%s",
+                 dst[0] != '\0' ? " " : "", a->parallel.sp_softmax);
     word_add(dst, capacity, "parallel.tp", (int[]){a->parallel.tp, b->parallel.tp});
     word_add(dst, capacity, "parallel.zero", (int[]){a->parallel.zero, b->parallel.zero});
     word_add(dst, capacity, "train.micro_rows", (int[]){s->plan.micro_rows, rows});

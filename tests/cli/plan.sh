@@ -88,6 +88,9 @@ says '32 ranks)' advice.txt
 advice 'parallel.tp=8 train.micro_rows=[0-9]+' --preset=tnl-7b --memory=24 --ranks=8
 advice 'parallel.tp=[0-9]+.*' --preset=tnl-7b --memory=20 --ranks=1 train.seq=512 train.batch_tokens=512
 advice 'parallel.zero=true' --preset=tnl-1b --memory=17 --ranks=8 --vocab=64000 parallel.zero=false train.micro_rows=1
+# Gathered keys and values do not shrink with more chunks: in a ring they do.
+advice 'parallel.sp=[0-9]+ parallel.sp_softmax=ring.*' --preset=tnl-hybrid-1b --memory=40 train.seq=1048576 \
+  train.batch_tokens=1048576 model.pattern=LNLW
 "$binary" plan --preset tnl-7b --memory 0.01 >advice.txt
 says 'nothing found that does' advice.txt
 
