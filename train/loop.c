@@ -103,7 +103,8 @@ static Status sample_run(Sample *s, Run *run) {
     int32_t *end = s->ids + s->count;
     size_t bytes;
     Prompt p = {s->ids, (int)s->count};
-    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample, &end));
+    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample,
+                 &end));
     if (run->mesh.rank != 0) return OK;
     snprintf(name, sizeof name, "samples/step_%08lld.txt", (long long)run->step);
     path_join(path, run->cfg.train.run_dir, name);
@@ -235,8 +236,8 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     log_info("model: %s, %.2f M parameters", model_dim_summary(&run->model.cfg),
              (double)model_parameters(&run->model) / 1e6);
     log_info("batch: %lld tokens = %lld sequences of %d on %d rank%s; activations %.1f MiB a rank",
-             (long long)t->batch_tokens, (long long)run_global_rows(run), t->seq, run->mesh.dp,
-             run->mesh.dp == 1 ? "" : "s", (double)tape_bytes(run->tape) / 1048576.0);
+             (long long)t->batch_tokens, (long long)run_global_rows(run), t->seq, run->mesh.size,
+             run->mesh.size == 1 ? "" : "s", (double)tape_bytes(run->tape) / 1048576.0);
     if (t->steps == 0) TRY(fix_steps(run, origins));
     TRY(rundir_save_config(run, cfg, origins));
     TRY(run_resume(run));

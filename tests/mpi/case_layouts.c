@@ -115,7 +115,7 @@ typedef struct Setup {
 
 // What one rank alone computes: all others are compared with it.
 typedef struct Truth {
-    ParamSet params;                 // grad: the sum over the batch at the first step
+    ParamSet params;  // grad: the sum over the batch at the first step
     double loss[STEPS], norm[STEPS];
 } Truth;
 
@@ -355,8 +355,8 @@ static void check_failing_step(Run *run, FailingRows *f, int culprit, int micro_
     char expected[64];
     StepResult r;
     uint64_t before = params_hash(&run->model.params);
-    snprintf(expected, sizeof expected, m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone",
-             culprit);
+    snprintf(expected, sizeof expected,
+             m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone", culprit);
     f->left = m->rank == culprit ? micro_batch : -1;
     CHECK(train_step(run, &r) == E_IO);
     CHECK(strcmp(err_message(), expected) == 0);
@@ -395,9 +395,9 @@ static void loader_failure_reaches_all_ranks(const Mesh *mesh) {
     truths_close(truths);
 }
 
-const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
-                                 {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
-                                 {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
-                                 {"loader_failure_reaches_all_ranks",
-                                  loader_failure_reaches_all_ranks},
-                                 {NULL, NULL}};
+const MpiCase CASES_LAYOUTS[] = {
+    {"layouts_agree_on_gradients", layouts_agree_on_gradients},
+    {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
+    {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
+    {"loader_failure_reaches_all_ranks", loader_failure_reaches_all_ranks},
+    {NULL, NULL}};
