@@ -103,7 +103,8 @@ static Status sample_run(Sample *s, Run *run) {
     int32_t *end = s->ids + s->count;
     size_t bytes;
     Prompt p = {s->ids, (int)s->count};
-    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample, &end));
+    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample,
+                 &end));
     if (run->mesh.rank != 0) return OK;
     snprintf(name, sizeof name, "samples/step_%08lld.txt", (long long)run->step);
     path_join(path, run->cfg.train.run_dir, name);

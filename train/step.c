@@ -130,7 +130,8 @@ Status train_step(Run *run, StepResult *out) {
                         .grad_norm = sqrt(red[RED_SQNORM]) / red[RED_TOKENS],
                         .lr = schedule_lr(&run->cfg.schedule, run->step, run->cfg.train.steps),
                         .tokens = (int64_t)red[RED_TOKENS],
-                        .data_hash = ((uint64_t)red[RED_HASH_HIGH] << 32) + (uint64_t)red[RED_HASH_LOW],
+                        .data_hash =
+                            ((uint64_t)red[RED_HASH_HIGH] << 32) + (uint64_t)red[RED_HASH_LOW],
                         .stop = red[RED_STOP] > 0,
                         .save_due = red[RED_SAVE] > 0};
     TRY(check_reduced(run, mine, red, out));
