@@ -61,6 +61,7 @@ static Status run_command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    gemm_choose_kernels(argv);
     Status st = parallel_begin(&argc, &argv);
     if (st == OK) st = run_command(argc, argv);
     if (st != OK) log_error(st);

@@ -10,7 +10,9 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cblas.h>
 #include <omp.h>
@@ -62,6 +64,23 @@ const char *gemm_library(void) {
     static _Thread_local char text[256];
     snprintf(text, sizeof text, "%s, %s kernels", openblas_get_config(), openblas_get_corename());
     return text;
+}
+
+const char *gemm_fitting_kernels(void) {
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512bf16")) return "Cooperlake";
+    if (__builtin_cpu_supports("avx512bw")) return "SkylakeX";
+    if (__builtin_cpu_supports("avx2")) return "Haswell";
+#endif
+    return NULL;
+}
+
+void gemm_choose_kernels(char **argv) {
+    const char *fitting = gemm_fitting_kernels();
+    bool fell_back = strcmp(openblas_get_corename(), "Prescott") == 0;
+    if (!fell_back || fitting == NULL || getenv("OPENBLAS_CORETYPE") != NULL) return;
+    setenv("OPENBLAS_CORETYPE", fitting, 1);
+    execv("/proc/self/exe", argv);  // returns only when it cannot: slower, but right
 }
 
 // C = beta * C. As in BLAS, beta = 0 overwrites, whatever C holds.

@@ -290,7 +290,10 @@ Status cmd_bench(int argc, char **argv) {
         FAIL(E_USAGE, "sterna bench step [options]", "the only benchmark is `step`");
     }
     if (getenv("OMPI_COMM_WORLD_SIZE") == NULL) return restart(argv);
-    if (getenv("OPENBLAS_CORETYPE") != NULL || getenv("OPENBLAS_L2_SIZE") != NULL) {
+    // gemm_choose_kernels may have set the type that fits; any other is the user's.
+    const char *type = getenv("OPENBLAS_CORETYPE"), *fitting = gemm_fitting_kernels();
+    bool own = type == NULL || (fitting != NULL && strcmp(type, fitting) == 0);
+    if (!own || getenv("OPENBLAS_L2_SIZE") != NULL) {
         FAIL(E_USAGE, "unset them, or start with --ranks instead of mpirun",
              "OPENBLAS_CORETYPE or OPENBLAS_L2_SIZE is set");
     }

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "parallel/parallel.h"
+#include "tensor/gemm.h"
 #include "train/commands.h"
 
 static const Command COMMANDS[] = {
@@ -64,6 +65,7 @@ static int end_program(Status st) {
 }
 
 int main(int argc, char **argv) {
+    gemm_choose_kernels(argv);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? status_exit_code(E_USAGE) : 0;
