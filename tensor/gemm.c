@@ -79,8 +79,12 @@ void gemm_choose_kernels(char **argv) {
     const char *fitting = gemm_fitting_kernels();
     bool fell_back = strcmp(openblas_get_corename(), "Prescott") == 0;
     if (!fell_back || fitting == NULL || getenv("OPENBLAS_CORETYPE") != NULL) return;
+    char program[4096];  // by its path, so that it keeps its name
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (n < 0) return;
+    program[n] = '\0';
     setenv("OPENBLAS_CORETYPE", fitting, 1);
-    execv("/proc/self/exe", argv);  // returns only when it cannot: slower, but right
+    execv(program, argv);  // returns only when it cannot: slower, but right
 }
 
 // C = beta * C. As in BLAS, beta = 0 overwrites, whatever C holds.
