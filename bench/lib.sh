@@ -95,8 +95,9 @@ far_up() {
 # network_up rate|delay|far
 network_up() {
   local i
-  ! ip netns list | grep -q "^${host}1\b" || usage_error "there are namespaces ${host}N already: is another benchmark running?"
+  ! ip netns list | grep -q "^${host}1\b" || usage_error "there are namespaces ${host}N already: is another benchmark running? If not: bench/sp --down"
   trap network_down EXIT
+  trap 'exit 130' INT TERM
   for i in $(seq "$hosts"); do ip netns add "$host$i"; done
   "$1_up"
   for i in $(seq "$hosts"); do

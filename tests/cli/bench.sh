@@ -9,7 +9,7 @@ build=$(dirname "$(realpath "$1")") source=$(realpath "$2")
 # Of 32, 128 and 1024 tokens three linear methods each, of 32 also the five quadratic ones, on 2 and on 4 ranks.
 rows=$(awk 'NF == 11 && $2 ~ /^[24]$/' rows.txt | wc -l)
 [ "$rows" = 28 ] || { cat rows.txt; fail "$rows rows, not 28"; }
-[ "$(awk 'NF == 9 && $7 == ".."' rows.txt | wc -l)" = 8 ] || { cat rows.txt; fail 'methods in turns'; }
+[ "$(awk 'NF == 9 && $7 == ".."' rows.txt | wc -l)" = 16 ] || { cat rows.txt; fail 'methods in turns'; }
 awk 'NF == 11 && $2 ~ /^[24]$/ {
     kind = ($1 ~ /^(lasp2|lasp2_scan|lasp|ring_linear)$/ ? "linear " : "softmax ") $3
     if (kind in loss && (loss[kind] - $11) ^ 2 > 1e-8) { print "another loss: " $0; bad = 1 }
