@@ -70,10 +70,10 @@ rate_up() {
   ip -n "${host}0" link add br0 type bridge
   ip -n "${host}0" link set br0 up
   for i in $(seq "$hosts"); do
-    ip link add e0 netns "$host$i" type veth peer name "p$i" netns "${host}0"
+    ip link add e0 mtu 9000 netns "$host$i" type veth peer name "p$i" mtu 9000 netns "${host}0"
     ip -n "${host}0" link set "p$i" master br0 up
-    tc -n "$host$i" qdisc add dev e0 root tbf rate 1gbit burst 64kb latency 100ms
-    tc -n "${host}0" qdisc add dev "p$i" root tbf rate 1gbit burst 64kb latency 100ms
+    tc -n "$host$i" qdisc add dev e0 root tbf rate 1gbit burst 256kb latency 100ms
+    tc -n "${host}0" qdisc add dev "p$i" root tbf rate 1gbit burst 256kb latency 100ms
   done
 }
 

@@ -9,15 +9,24 @@
 // of updated weights is a phase of its own after the update and not part of it.
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "bench/bench.h"
 
-enum { ROUNDS = 5, KINDS = 3 };
+enum { ROUNDS = 11, KINDS = 3 };
 typedef enum { WITH, WITHOUT, ALONE } Kind;
 
 static void on_ready(Param *param, void *user) {
     reducer_ready(((Bench *)user)->run.reducer, param);
+}
+
+// Processor time of this rank so far, in the program and in the system.
+static void processor_time(double out[2]) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    out[0] = (double)u.ru_utime.tv_sec + 1e-6 * (double)u.ru_utime.tv_usec;
+    out[1] = (double)u.ru_stime.tv_sec + 1e-6 * (double)u.ru_stime.tv_usec;
 }
 
 static double timed(Bench *b, const Batch *batch, Kind kind) {
@@ -35,6 +44,7 @@ static double timed(Bench *b, const Batch *batch, Kind kind) {
 // What a round of `timed` said, by kind.
 typedef struct Rounds {
     double times[KINDS][ROUNDS], waited[ROUNDS];  // waited: for buckets, of WITH, by this rank
+    double used[KINDS][2];                        // processor time, all rounds
     double mib;
 } Rounds;
 
@@ -56,6 +66,11 @@ static void print_figures(Rounds *r, const Bench *b) {
     print_times("R   reduction alone", r->times[ALONE], &alone);
     print_times("S - S0, round by round", differences, &difference);
     print_times("waited for buckets in S", r->waited, &waited);
+    for (int kind = WITH; kind < KINDS; kind++) {
+        static const char *const names[] = {"S", "S0", "R"};
+        printf("processor time of rank 0 in %-8s %6.3f s in the program, %6.3f s in the system\n",
+               names[kind], r->used[kind][0], r->used[kind][1]);
+    }
     printf("exposed: (S - S0) / R %.1f %%, median of S - S0 / R %.1f %%, waited / R %.1f %%\n",
            100 * (with - without) / alone, 100 * difference / alone, 100 * waited / alone);
 }
@@ -66,20 +81,25 @@ static void measure(Bench *b, Rounds *r) {
     tape_set_hooks(b->run.tape, &hooks);
     timed(b, &batch, WITH);  // touches all memory
     for (int i = 0; i < ROUNDS; i++) {
-        CommStat before = comm_stat(COMM_GRADIENTS);
-        r->times[WITH][i] = timed(b, &batch, WITH);
-        CommStat after = comm_stat(COMM_GRADIENTS);
-        r->waited[i] = after.exposed_s - before.exposed_s;
-        r->mib = (after.bytes - before.bytes) / 1048576;
-        r->times[WITHOUT][i] = timed(b, &batch, WITHOUT);
-        r->times[ALONE][i] = timed(b, &batch, ALONE);
+        for (int kind = WITH; kind < KINDS; kind++) {
+            CommStat before = comm_stat(COMM_GRADIENTS);
+            double used[2][2];
+            processor_time(used[0]);
+            r->times[kind][i] = timed(b, &batch, (Kind)kind);
+            processor_time(used[1]);
+            for (int k = 0; k < 2; k++) r->used[kind][k] += (used[1][k] - used[0][k]) / ROUNDS;
+            CommStat after = comm_stat(COMM_GRADIENTS);
+            if (kind != WITH) continue;
+            r->waited[i] = after.exposed_s - before.exposed_s;
+            r->mib = (after.bytes - before.bytes) / 1048576;
+        }
     }
     if (b->run.mesh.rank == 0) print_figures(r, b);
 }
 
 Status bench_overlap(const char *const *settings, int count) {
     Bench *b = malloc(sizeof *b);
-    Rounds rounds;
+    Rounds rounds = {.mib = 0};
     ASSERT(b != NULL);
     Status st = bench_open(b, NULL, settings, count);
     if (st == OK) measure(b, &rounds);

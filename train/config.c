@@ -25,7 +25,7 @@ static const Field TRAIN_FIELDS[] = {
     {"train.keep", CFG_I64, T_(keep), 1, 1e6, "2", NULL, "newest checkpoints kept", ""},
     {"train.sample_every", CFG_I64, T_(sample_every), 0, 1e12, "0", NULL, "steps between generated samples, 0 = only at the end", "steps"},
     {"train.sample_prompt", CFG_TEXT, T_(sample_prompt), 0, 0, "It was", NULL, "prompt of the samples", ""},
-    {"train.bucket_mb", CFG_INT, T_(bucket_mb), 1, 1 << 16, "16", NULL, "gradients exchanged at a time", "MiB"},
+    {"train.bucket_mb", CFG_INT, T_(bucket_mb), 1, 1 << 16, "4", NULL, "gradients exchanged at a time", "MiB"},
     {"train.init", CFG_TEXT, T_(init), 0, 0, "", NULL, "Hugging Face directory the run starts from: its weights, its tokenizer, its config.json instead of model.*", ""},
 };
 static const Field OPTIM_FIELDS[] = {
