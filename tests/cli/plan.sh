@@ -56,10 +56,13 @@ awk '$1 ~ /^(weights|gradients|optimizer|exchange|activations)$/ { sum += $3 } $
 
 # ---- what does not fit -------------------------------------------------------------------------
 
-# advice TEXT WORDS...: the plan gives this advice, and the advised plan fits: its figure is the one promised.
+# advice MEMORY TEXT WORDS...: the plan of a rank with MEMORY GiB gives this advice, and the advised plan fits: its figure is the one
+# promised. Doubles take twice the memory.
+case $("$binary" --version | grep -oE 'f32|f64') in f64) reals=2 ;; *) reals=1 ;; esac
 advice() {
-  local text=$1 promise words ranks
-  shift
+  local memory=$(($1 * reals)) text=$2 promise words ranks
+  shift 2
+  set -- --memory=$memory "$@"
   "$binary" plan --threads 1 "$@" >advice.txt || fail "plan $*"
   says "does not fit" advice.txt
   grep -qE "^ +$text does \([0-9.]+ GiB a rank, [0-9]+ ranks?\)$" advice.txt || { cat advice.txt >&2; fail "no advice $text: $*"; }
@@ -77,19 +80,19 @@ advice() {
 
 long='train.seq=131072 train.batch_tokens=131072'
 # Activations of one long row: sp, or recomputation without more ranks.
-advice 'parallel.sp=16' --preset=tnl-385m --memory=24 $long
-advice 'or model.recompute=true' --preset=tnl-385m --memory=64 $long
+advice 24 'parallel.sp=16' --preset=tnl-385m $long
+advice 64 'or model.recompute=true' --preset=tnl-385m $long
 # Several rows a micro-batch: fewer of them.
-advice 'train.micro_rows=[12]' --preset=bench-36m --memory=8 train.seq=8192 train.batch_tokens=65536 train.micro_rows=8
+advice 8 'train.micro_rows=[12]' --preset=bench-36m train.seq=8192 train.batch_tokens=65536 train.micro_rows=8
 # Ranks of dp work on one sequence instead: the same number of ranks.
-advice 'parallel.sp=[0-9]+' --preset=tnl-385m --memory=24 --ranks=32 train.seq=131072 train.batch_tokens=4194304
+advice 24 'parallel.sp=[0-9]+' --preset=tnl-385m --ranks=32 train.seq=131072 train.batch_tokens=4194304
 says '32 ranks)' advice.txt
 # Weights and gradients: tp, in values that divide the heads; moments: divided, when they are not.
-advice 'parallel.tp=8 train.micro_rows=[0-9]+' --preset=tnl-7b --memory=24 --ranks=8
-advice 'parallel.tp=[0-9]+.*' --preset=tnl-7b --memory=20 --ranks=1 train.seq=512 train.batch_tokens=512
-advice 'parallel.zero=true' --preset=tnl-1b --memory=17 --ranks=8 --vocab=64000 parallel.zero=false train.micro_rows=1
+advice 24 'parallel.tp=8 train.micro_rows=[0-9]+' --preset=tnl-7b --ranks=8
+advice 20 'parallel.tp=[0-9]+.*' --preset=tnl-7b --ranks=1 train.seq=512 train.batch_tokens=512
+advice 17 'parallel.zero=true' --preset=tnl-1b --ranks=8 --vocab=64000 parallel.zero=false train.micro_rows=1
 # Gathered keys and values do not shrink with more chunks: in a ring they do.
-advice 'parallel.sp=[0-9]+ parallel.sp_softmax=ring.*' --preset=tnl-hybrid-1b --memory=40 train.seq=1048576 \
+advice 40 'parallel.sp=[0-9]+ parallel.sp_softmax=ring.*' --preset=tnl-hybrid-1b train.seq=1048576 \
   train.batch_tokens=1048576 model.pattern=LNLW
 "$binary" plan --preset tnl-7b --memory 0.01 >advice.txt
 says 'nothing found that does' advice.txt
