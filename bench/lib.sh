@@ -3,7 +3,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 build=${here%/*}/build/release
 hosts=8
-host=spbench subnet=10.77.3 # names of namespaces: spbench1, spbench2, ...; the switch is spbench0
+host=spbench subnet=10.77.3 subnet6=fd77: # names of namespaces: spbench1, spbench2, ...; the switch is spbench0
 shopt -s nullglob
 
 # OpenBLAS picks its kernels and block sizes by itself; ranks that wait leave the core to others and are bound to none.
@@ -47,6 +47,8 @@ no_network() {
     echo 'it takes root'
   elif ! command -v ip >/dev/null || ! command -v tc >/dev/null; then
     echo 'ip and tc (iproute2) are missing'
+  elif [ "$1" = rate ] && [ ! -e /proc/net/if_inet6 ]; then
+    echo 'IPv6 is off'
   elif ! ip netns add "${host}test" 2>/dev/null; then
     echo 'network namespaces cannot be made here'
   else
@@ -63,23 +65,40 @@ network_down() {
   for i in $(seq 0 "$hosts"); do ip netns del "$host$i" 2>/dev/null || true; done
 }
 
-# A full-duplex link of 1 Gbit/s for each host: tbf at both ends of a veth pair, joined by a bridge.
+# limit NAMESPACE DEVICE: 1 Gbit/s out of this end of a veth pair. Every packet costs a timer and a softirq on the cores that train, which no
+# network card would: packets are as large as the kernel lets them be, 512 KiB, over IPv6 (over IPv4 they end at 64 KiB).
+limit() {
+  ip -n "$1" link set "$2" gso_max_size 524280
+  tc -n "$1" qdisc add dev "$2" root tbf rate 1gbit burst 600kb latency 100ms
+}
+
+# A full-duplex link of 1 Gbit/s for each host: two hosts are joined by one veth pair, more by a bridge.
 rate_up() {
   local i
-  ip netns add "${host}0"
-  ip -n "${host}0" link add br0 type bridge
-  ip -n "${host}0" link set br0 up
+  if [ "$hosts" = 2 ]; then
+    ip link add e0 mtu 9000 netns "${host}1" type veth peer name e0 mtu 9000 netns "${host}2"
+  else
+    ip netns add "${host}0"
+    ip -n "${host}0" link add br0 type bridge
+    ip -n "${host}0" link set br0 up
+  fi
   for i in $(seq "$hosts"); do
-    ip link add e0 mtu 9000 netns "$host$i" type veth peer name "p$i" mtu 9000 netns "${host}0"
-    ip -n "${host}0" link set "p$i" master br0 up
-    tc -n "$host$i" qdisc add dev e0 root tbf rate 1gbit burst 256kb latency 100ms
-    tc -n "${host}0" qdisc add dev "p$i" root tbf rate 1gbit burst 256kb latency 100ms
+    if [ "$hosts" != 2 ]; then
+      ip link add e0 mtu 9000 netns "$host$i" type veth peer name "p$i" mtu 9000 netns "${host}0"
+      ip -n "${host}0" link set "p$i" master br0 up
+      limit "${host}0" "p$i"
+    fi
+    limit "$host$i" e0
+    ip -n "$host$i" addr add "$subnet6:$i/64" dev e0 nodad
+    ip netns exec "$host$i" sysctl -qw net.ipv4.tcp_wmem='4096 16384 33554432' # a bucket and more
   done
+  data=(--mca btl_tcp_if_include e0 --mca btl_tcp_disable_family 4)
 }
 
 # The same with a delay of $delay_us each way. Not every kernel has netem: a program forwards the frames.
 delay_us=500
 delay_up() {
+  data=(--mca btl_tcp_if_include "$subnet.0/24")
   local names=() i
   for i in $(seq "$hosts"); do names+=("$host$i"); done
   exec 9< <(exec "$build/bench_tapnet" "$delay_us" 1000 "${names[@]}")
@@ -114,12 +133,12 @@ launch() {
   local where=$1 ranks=$2 list='' i
   shift 2
   if [ "$where" = memory ]; then
-    OMPI_MCA_btl=self,vader timeout -k 5 600 mpirun -n "$ranks" "$build/bench_sp" "$@" </dev/null
+    OMPI_MCA_btl=self,vader timeout -k 5 1200 mpirun -n "$ranks" "$build/bench_sp" "$@" </dev/null
     return
   fi
   for i in $(seq "$ranks"); do list+=",$host$i:1"; done
-  timeout -k 5 600 ip netns exec "${host}1" unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "${host}1" \
+  timeout -k 5 1200 ip netns exec "${host}1" unshare --uts sh -c 'hostname "$1"; shift; exec "$@"' sh "${host}1" \
     mpirun --mca plm rsh --mca plm_rsh_agent "$here/agent.sh" --mca ras ^slurm --mca btl self,vader,tcp \
-    --mca btl_tcp_if_include "$subnet.0/24" --mca oob_tcp_if_include "$subnet.0/24" \
+    "${data[@]}" --mca oob_tcp_if_include "$subnet.0/24" \
     --host "${list#,}" -n "$ranks" "$build/bench_sp" "$@" </dev/null
 }

@@ -91,6 +91,12 @@ Status model_open(Model *m, const ModelConfig *cfg, const Mesh *mesh) {
     m->embed = add_matrix(m, "model.embed_tokens.weight", cfg->vocab, cfg->width, 0);
     m->params.rows[m->embed].zero_row = cfg->pad_id;
     for (int l = 0; l < cfg->layers; l++) TRY(layer_layout(m, l));
+    // The embedding is the last gradient that backward finds, and a large one: weights of the first
+    // layer are left for the time of its exchange. Their outputs' gradients lie where no other does
+    // afterwards.
+    const Layer *first = &m->layers[0];
+    const int late[] = {first->param[0], first->mlp[0], first->mlp[1]};
+    for (int i = 0; i < 3; i++) m->params.rows[late[i]].late = true;
     m->final_norm = add_gain(m, "model.norm.weight");
     m->head = cfg->tied ? m->embed : add_matrix(m, "lm_head.weight", cfg->vocab, cfg->width, 0);
     return OK;

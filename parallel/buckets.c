@@ -30,14 +30,25 @@ static void plan_add(BucketPlan *plan, const ParamSet *ps, size_t begin, size_t 
         .begin = begin, .count = end - begin, .first_row = first, .last_row = last, .after = -1};
 }
 
+static void plan_add_run(BucketPlan *plan, const ParamSet *ps, size_t begin, size_t end,
+                         size_t limit) {
+    for (; end - begin > limit; end -= limit) plan_add(plan, ps, end - limit, end);
+    if (end > begin) plan_add(plan, ps, begin, end);
+}
+
 static void rows_to_buckets(BucketPlan *plan, const ParamSet *ps, size_t least, size_t limit) {
     size_t end = ps->total;
     for (int row = ps->count - 1; row >= 0; row--) {
         size_t begin = ps->rows[row].offset;
-        if (end - begin < least && row > 0) continue;
-        for (; end - begin > limit; end -= limit) plan_add(plan, ps, end - limit, end);
-        if (end > begin) plan_add(plan, ps, begin, end);
-        end = begin;
+        bool late = ps->rows[row].late;
+        if (late) begin = row_end(ps, row);
+        if (end - begin < least && row > 0 && !late) continue;
+        plan_add_run(plan, ps, begin, end, limit);
+        end = ps->rows[row].offset;
+    }
+    for (int row = ps->count - 1; row >= 0; row--) {
+        if (!ps->rows[row].late) continue;
+        plan_add_run(plan, ps, ps->rows[row].offset, row_end(ps, row), limit);
     }
 }
 

@@ -16,14 +16,14 @@ typedef struct Bucket {
 
 typedef struct BucketPlan {
     int size, rank;
-    Bucket *buckets;  // from the last rows to the first
+    Bucket *buckets;  // in order: from the last rows to the first, then late ones
     int count, capacity;
     int *ints;      // the arrays of all buckets
     size_t window;  // elements of the receive window
 } BucketPlan;
 
 // A bucket is the shortest run of whole rows of at least `least` elements (the first rows may be
-// fewer); runs longer than `limit` are cut.
+// fewer); runs longer than `limit` are cut. A late row is a bucket of its own.
 void plan_open(BucketPlan *plan, const ParamSet *ps, const Comm *comm, size_t least, size_t limit);
 void plan_close(BucketPlan *plan);
 Range bucket_piece(const BucketPlan *plan, int bucket, int rank);  // in the flat arrays

@@ -44,17 +44,25 @@ struct Reducer {
     bool compared;        // the layout is known to be the same on all ranks
 };
 
-// The pieces, ascending: buckets run backwards. Neighbours are joined, so that a rank alone has one
-// range.
+static int by_begin(const void *a, const void *b) {
+    size_t x = ((const Range *)a)->begin, y = ((const Range *)b)->begin;
+    return (x > y) - (x < y);
+}
+
+// The pieces, ascending. Neighbours are joined, so that a rank alone has one range.
 static void shard_fill(Reducer *r) {
-    for (int b = r->plan.count - 1; b >= 0; b--) {
+    int pieces = 0;
+    for (int b = 0; b < r->plan.count; b++) {
         Range piece = bucket_piece(&r->plan, b, r->comm->rank);
-        if (piece.count == 0) continue;
+        if (piece.count > 0) r->shard[pieces++] = piece;
+    }
+    qsort(r->shard, (size_t)pieces, sizeof *r->shard, by_begin);
+    for (int i = 0; i < pieces; i++) {
         Range *last = r->shard_count > 0 ? &r->shard[r->shard_count - 1] : NULL;
-        if (last != NULL && last->begin + last->count == piece.begin) {
-            last->count += piece.count;
+        if (last != NULL && last->begin + last->count == r->shard[i].begin) {
+            last->count += r->shard[i].count;
         } else {
-            r->shard[r->shard_count++] = piece;
+            r->shard[r->shard_count++] = r->shard[i];
         }
     }
 }

@@ -31,19 +31,37 @@ Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad, i
 
 static void linear_node(Tape *tp, const Node *n) {
     Tensor *x = n->in[0], *w = n->in[1];
-    real *dx = tape_grad(tp, x), *dw = tape_grad(tp, w);
+    real *dx = tape_grad(tp, x), *dw = n->late == NULL ? tape_grad(tp, w) : NULL;
     if (tape_is_dry(tp)) return;
     linear_backward(dx, tape_grad_ld(x), dw, n->out->grad, n->out->cols, x->data, x->ld, w->data,
                     x->rows, x->cols, n->out->cols);
 }
 
+// The gradient of the weight, in slices of its rows: a message that starts now needs several polls
+// to get under way.
+static void linear_late(Tape *tp, const Node *n) {
+    enum { SLICE = 512 };
+    Tensor *x = n->in[0], *w = n->in[1], *y = n->out;
+    real *dw = tape_grad(tp, w);
+    if (tape_is_dry(tp)) return;
+    for (int at = 0; at < y->cols; at += SLICE) {
+        int rows = y->cols - at < SLICE ? y->cols - at : SLICE;
+        linear_backward(NULL, 0, dw + (size_t)at * (size_t)x->cols, y->grad + at, y->cols, x->data,
+                        x->ld, NULL, x->rows, x->cols, rows);
+    }
+}
+
 Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight) {
     ASSERT(x->cols == weight->cols);
+    bool late = weight->param != NULL && weight->param->late;
     Tensor *y = tape_tensor(tp, x->rows, weight->rows);
     if (!tape_is_dry(tp)) {
         linear_forward(y->data, y->ld, x->data, x->ld, weight->data, x->rows, x->cols, y->cols);
     }
-    return tape_push(tp, &(Node){.backward = linear_node, .out = y, .in = {x, weight}});
+    return tape_push(tp, &(Node){.backward = linear_node,
+                                 .out = y,
+                                 .in = {x, weight},
+                                 .late = late ? linear_late : NULL});
 }
 
 static void srms_node(Tape *tp, const Node *n) {

@@ -31,6 +31,7 @@ typedef struct Param {
     bool decay;                   // weight-decay class
     int tp_axis, tp_sections;     // tensor-parallel split: axis (-1: replicated), equal sections inside it
     int tp_begin;                 // first global index of the share on that axis (of the first section)
+    bool late;                    // its gradient may come after all others: see Node.late
     int uses;                     // tape: uses recorded and not yet differentiated
 } Param;
 

@@ -7,7 +7,7 @@
 
 #include "tensor/progress.h"
 
-enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1 };
+enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1, LATE_MOST = 4 };
 
 // Tensors, nodes and infos: small structs in chunks that are reused after each rewind.
 typedef struct Chunk {
@@ -33,6 +33,8 @@ struct Tape {
     int count, capacity;
     Block *blocks;
     int block_count, block_capacity;
+    Node late[LATE_MOST];  // whose late parts are still to run; their gradient buffers are kept
+    int late_count;
     Param **touched;  // parameters with recorded uses
     int touched_count, touched_capacity;
     bool dry, record;
@@ -99,7 +101,7 @@ void tape_free(Tape *tp) {
 static void rewind_all(Tape *tp) {
     for (int i = 0; i < tp->touched_count; i++) tp->touched[i]->uses = 0;
     tp->touched_count = 0;
-    tp->count = 0;
+    tp->count = tp->late_count = 0;
     tp->block_count = 0;
     tp->segment = tp->replay = 0;
     tp->chunk = tp->first;
@@ -314,16 +316,30 @@ static void uses_done(Tape *tp, const Node *node) {
     }
 }
 
-// Differentiates nodes [from, count) in reverse and drops them. A node whose output nobody used
-// still counts as a use of its parameters.
-static void walk(Tape *tp, int from) {
+// One part of a node, and, when no other part is to come, what it held. A node whose output nobody
+// used still counts as a use of its parameters.
+static void differentiate(Tape *tp, const Node *node, BackwardFn part, bool last) {
+    if (node->out->grad_block != NO_BLOCK) part(tp, node);
+    arena_rewind(&tp->scratch, 0);
+    if (last) {
+        grad_release(tp, node->out);
+        uses_done(tp, node);
+    }
+    if (!tp->dry) progress();
+}
+
+// Differentiates nodes [from, count) in reverse and drops them.
+static void walk(Tape *tp, int from, bool nested) {
     while (tp->count > from) {
         Node node = tp->nodes[--tp->count];
-        if (node.out->grad_block != NO_BLOCK) node.backward(tp, &node);
-        grad_release(tp, node.out);
-        arena_rewind(&tp->scratch, 0);
-        uses_done(tp, &node);
-        if (!tp->dry) progress();
+        differentiate(tp, &node, node.backward, node.late == NULL);
+        if (node.late == NULL) continue;
+        if (nested) {
+            differentiate(tp, &node, node.late, true);
+        } else {
+            ASSERT(tp->late_count < LATE_MOST);
+            tp->late[tp->late_count++] = node;
+        }
     }
 }
 
@@ -331,7 +347,9 @@ void tape_backward_from(Tape *tp, Tensor *root, const real *grad) {
     ASSERT(tp->record && root->base == NULL && root->param == NULL);
     grad_lend(tp, root);
     if (!tp->dry) memcpy(root->grad, grad, (size_t)root->rows * (size_t)root->cols * sizeof(real));
-    walk(tp, 0);
+    walk(tp, 0, false);
+    for (int i = 0; i < tp->late_count; i++) differentiate(tp, &tp->late[i], tp->late[i].late, true);
+    tp->late_count = 0;
 }
 
 void tape_backward(Tape *tp, Tensor *root) {
@@ -361,7 +379,7 @@ static void segment_backward(Tape *tp, const Node *node) {
     again->grad = node->out->grad;  // hands the buffer over: released with its producer
     again->grad_block = node->out->grad_block;
     node->out->grad_block = NO_BLOCK;
-    walk(tp, from);
+    walk(tp, from, true);
     arena_rewind(&tp->activations, mark);
 }
 

@@ -32,6 +32,7 @@ struct Node {
     Tensor *out, *in[NODE_INPUTS];  // unused inputs NULL
     real *saved[NODE_SAVED];        // op-private, in the arena
     const void *info;               // op-private constants, tape_info or longer lived
+    BackwardFn late;                // the part of backward that no other gradient waits for; NULL: none
 };
 
 // Ready: the last use of a parameter has been differentiated.
@@ -76,7 +77,9 @@ void tape_site(Tape *tp, const char *name, int layer, Tensor *x);
 real *tape_grad(Tape *tp, Tensor *x);
 int tape_grad_ld(const Tensor *x);
 
-// Walks the list in reverse from `root`, whose gradient is seeded with 1 (root is (1,1)).
+// Walks the list in reverse from `root`, whose gradient is seeded with 1 (root is (1,1)). Late parts come after the
+// walk (inside a recomputed segment: at once), so that the gradients it finds last are on their way to other ranks
+// meanwhile; the split is that of Qi et al. 2023, "Zero Bubble Pipeline Parallelism", arXiv:2401.10241.
 void tape_backward(Tape *tp, Tensor *root);
 // As tape_backward, from any tensor with a given gradient (rows*cols values): gradient checks of single ops.
 void tape_backward_from(Tape *tp, Tensor *root, const real *grad);

@@ -239,6 +239,7 @@ static void set_open(ParamSet *ps, const Shapes *s) {
         snprintf(name, sizeof name, "row.%d", i);
         params_add(ps, name, 2, (int[]){s->dim0[i], s->dim1[i]}, INIT_NORMAL, 0.1);
     }
+    if (s->rows > 3) ps->rows[1].late = true;
     CHECK(params_reserve(ps, true) == OK);
 }
 

@@ -81,6 +81,24 @@ Test(buckets, are_whole_rows_of_at_least_the_wanted_size) {
     params_free(&ps);
 }
 
+Test(buckets, a_late_row_comes_last_and_alone) {
+    const int counts[] = {16, 96, 32, 32, 64, 16};
+    ParamSet ps = {0};
+    rows_add(&ps, counts, 6);
+    ps.rows[2].late = true;
+    BucketPlan plan;
+    plan_open(&plan, &ps, &(Comm){.size = 2}, 128, 1024);
+    cr_assert_eq(plan.count, 3);
+    const int first[] = {3, 0, 2}, last[] = {5, 1, 2};
+    for (int b = 0; b < 3; b++) {
+        cr_assert_eq(plan.buckets[b].first_row, first[b]);
+        cr_assert_eq(plan.buckets[b].last_row, last[b]);
+    }
+    window_check(&plan);
+    plan_close(&plan);
+    params_free(&ps);
+}
+
 Test(buckets, window_is_small_beside_all_buckets) {
     ParamSet ps = {0};
     for (int i = 0; i < 200; i++) params_add(&ps, "row", 1, &(int){1600}, INIT_ONE, 0);

@@ -90,6 +90,7 @@ static double net_train(Tape *tp, Net *net) {
 typedef struct Seen {
     Net *net;
     int ready[LAYERS + 2];
+    int order[LAYERS + 2], count;  // rows in the order they were said to be ready
     real *at_ready[LAYERS + 2];  // the gradient when the parameter was said to be ready
 } Seen;
 
@@ -97,6 +98,7 @@ static void on_ready(Param *p, void *user) {
     Seen *s = user;
     int row = (int)(p - s->net->ps.rows);
     s->ready[row]++;
+    s->order[s->count++ % (LAYERS + 2)] = row;
     free(s->at_ready[row]);
     s->at_ready[row] = numbers_copy(p->grad, p->count);
 }
@@ -134,6 +136,40 @@ static void check_ready(bool tied, bool recompute) {
 
 Test(tape, says_once_that_a_parameter_is_ready_and_then_leaves_it_alone) {
     for (int i = 0; i < 4; i++) check_ready(i & 1, i & 2);
+}
+
+// A late weight is ready after the embedding, whose gradient backward otherwise finds last; inside of
+// segments it is not late. The bits are those of the weight that is not late.
+static void check_late(bool recompute) {
+    Net net;
+    net_open(&net, false, recompute);
+    Tape *plain = net_tape(&net, true);
+    net_train(plain, &net);
+    real *expected = numbers_copy(net.ps.grad, net.ps.total);
+    net.ps.rows[net.weight[0]].late = true;
+    Tape *tp = net_tape(&net, true);
+    cr_expect_eq(tape_bytes(tp), tape_bytes(plain), "a late part of the last layer costs memory");
+    Seen seen = {.net = &net};
+    TapeHooks hooks = {.ready = on_ready, .user = &seen};
+    tape_set_hooks(tp, &hooks);
+    for (int pass = 1; pass <= 2; pass++) {
+        net_train(tp, &net);
+        cr_expect_eq(memcmp(net.ps.grad, expected, net.ps.total * sizeof(real)), 0);
+        cr_expect_eq(seen.order[net.ps.count - 1], recompute ? net.embed : net.weight[0]);
+        cr_expect_eq(seen.order[net.ps.count - 2], recompute ? net.weight[0] : net.embed);
+        for (int i = 0; i < net.ps.count; i++) cr_expect_eq(seen.ready[i], pass);
+        seen.count = 0;
+    }
+    for (int i = 0; i < net.ps.count; i++) free(seen.at_ready[i]);
+    free(expected);
+    tape_free(plain);
+    tape_free(tp);
+    params_free(&net.ps);
+}
+
+Test(tape, leaves_a_late_weight_for_after_the_walk) {
+    check_late(false);
+    check_late(true);
 }
 
 // A pass that was begun and dropped leaves no use behind.
