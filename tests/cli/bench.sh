@@ -18,7 +18,7 @@ awk 'NF == 11 && $2 ~ /^[24]$/ {
 
 "$source/bench/overlap" --only memory --build "$build" model.preset=tnl-tiny model.vocab=256 train.seq=64 train.batch_tokens=128 >overlap.txt ||
   fail 'bench/overlap'
-says 'exposed: (S - S0) / R' overlap.txt
+says 'exposed, of R: S - S0' overlap.txt
 expect 64 'unknown option' "$source/bench/sp" --none
 # Peaks of sanitized builds are the sanitizer's.
 if grep -q 'STERNA_SANITIZE:STRING=$' "$build/CMakeCache.txt"; then
