@@ -30,6 +30,7 @@ static void plan_add(BucketPlan *plan, const ParamSet *ps, size_t begin, size_t 
         .begin = begin, .count = end - begin, .first_row = first, .last_row = last, .after = -1};
 }
 
+// [begin, end), which may be empty, as one bucket or several.
 static void plan_add_run(BucketPlan *plan, const ParamSet *ps, size_t begin, size_t end,
                          size_t limit) {
     for (; end - begin > limit; end -= limit) plan_add(plan, ps, end - limit, end);
@@ -38,17 +39,20 @@ static void plan_add_run(BucketPlan *plan, const ParamSet *ps, size_t begin, siz
 
 static void rows_to_buckets(BucketPlan *plan, const ParamSet *ps, size_t least, size_t limit) {
     size_t end = ps->total;
+    bool several = ps->total > least;  // one bucket waits for all rows anyway
     for (int row = ps->count - 1; row >= 0; row--) {
         size_t begin = ps->rows[row].offset;
-        bool late = ps->rows[row].late;
-        if (late) begin = row_end(ps, row);
+        bool late = several && ps->rows[row].late;
+        if (late) begin = row_end(ps, row);  // the run above ends here, however short it is
         if (end - begin < least && row > 0 && !late) continue;
         plan_add_run(plan, ps, begin, end, limit);
         end = ps->rows[row].offset;
     }
-    for (int row = ps->count - 1; row >= 0; row--) {
+    for (int row = ps->count - 1; several && row >= 0; row--) {
         if (!ps->rows[row].late) continue;
-        plan_add_run(plan, ps, ps->rows[row].offset, row_end(ps, row), limit);
+        end = row_end(ps, row);
+        while (row > 0 && ps->rows[row - 1].late) row--;
+        plan_add_run(plan, ps, ps->rows[row].offset, end, limit);
     }
 }
 

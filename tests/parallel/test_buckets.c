@@ -81,20 +81,23 @@ Test(buckets, are_whole_rows_of_at_least_the_wanted_size) {
     params_free(&ps);
 }
 
-Test(buckets, a_late_row_comes_last_and_alone) {
-    const int counts[] = {16, 96, 32, 32, 64, 16};
+Test(buckets, late_rows_come_last) {
+    const int counts[] = {16, 96, 32, 32, 64, 16, 160};
     ParamSet ps = {0};
-    rows_add(&ps, counts, 6);
-    ps.rows[2].late = true;
+    rows_add(&ps, counts, 7);
+    ps.rows[1].late = ps.rows[3].late = ps.rows[4].late = true;
     BucketPlan plan;
     plan_open(&plan, &ps, &(Comm){.size = 2}, 128, 1024);
-    cr_assert_eq(plan.count, 3);
-    const int first[] = {3, 0, 2}, last[] = {5, 1, 2};
-    for (int b = 0; b < 3; b++) {
+    cr_assert_eq(plan.count, 6);
+    const int first[] = {6, 5, 2, 0, 3, 1}, last[] = {6, 5, 2, 0, 4, 1};
+    for (int b = 0; b < 6; b++) {
         cr_assert_eq(plan.buckets[b].first_row, first[b]);
         cr_assert_eq(plan.buckets[b].last_row, last[b]);
     }
     window_check(&plan);
+    plan_close(&plan);
+    plan_open(&plan, &ps, &(Comm){.size = 2}, 1024, 1024);
+    cr_assert_eq(plan.count, 1);
     plan_close(&plan);
     params_free(&ps);
 }
