@@ -114,6 +114,7 @@ static void tape_for(Run *run, Rows *rows) {
 void run_on(Run *run, Rows *rows, const Mesh *mesh, const Setup *s) {
     *run = (Run){.mesh = *mesh};
     config_set_all(&run->cfg, s);
+    if (!s->tied) run->cfg.train.bucket_mb = 0;  // a bucket for each row; else one for all
     CHECK(model_open(&run->model, &run->cfg.model, &run->mesh) == OK);
     CHECK(params_reserve(&run->model.params, true) == OK);
     params_init(&run->model.params, 7);
