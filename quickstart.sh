@@ -31,8 +31,6 @@ cmake --build --preset release --target sterna >build.log 2>&1 || { cat build.lo
 rm -f build.log
 sterna=build/release/sterna
 
-cores=$(nproc)
-export OMP_NUM_THREADS=$((cores > ranks ? cores / ranks : 1))
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_rmaps_base_oversubscribe=1
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 mpirun -n "$ranks" "$sterna" train configs/quickstart.yaml "train.run_dir=$dir" "${settings[@]}"
@@ -51,6 +49,6 @@ echo
 echo "A text of the model:"
 "$sterna" generate --model "$dir/model" --prompt "It was a truth" --max-new 120 --temperature 0.7
 echo
-echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $cores cores; $ranks ranks x $OMP_NUM_THREADS threads"
+echo "processor: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores; $ranks ranks"
 "$sterna" report "$dir"
 echo "quickstart took $((SECONDS - started)) s"

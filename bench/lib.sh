@@ -3,6 +3,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 build=${here%/*}/build/release
 hosts=8
+how="1 thread a rank, not bound, yielding when idle" # a bench that starts otherwise says so
 host=spbench subnet=10.77.3 subnet6=fd77: # names of namespaces: spbench1, spbench2, ...; the switch is spbench0
 shopt -s nullglob
 
@@ -34,7 +35,7 @@ print_machine() {
   echo "processor    $(grep -m 1 '^model name' /proc/cpuinfo | sed 's/.*: //'), $(getconf _NPROCESSORS_ONLN) cores, $(awk '/MemTotal/ { printf "%.0f", $2 / 1048576 }' /proc/meminfo) GiB"
   echo "system       Linux $(uname -r), $(mpirun --version | head -n 1)"
   echo "products     $(OMPI_MCA_btl=self,vader mpirun -n 1 "$build/bench_sp" machine </dev/null)"
-  echo "             OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset; 1 thread a rank, not bound, yielding when idle"
+  echo "             OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset; $how"
   echo "load         $(cut -d ' ' -f 1-3 /proc/loadavg) before the first row"
   echo "commit       $(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)"
 }

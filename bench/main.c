@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "bench/bench.h"
 #include "tensor/gemm.h"
+#include "tensor/start.h"
 
 static const char USAGE[] = "mpirun -n RANKS bench_sp step METHOD key=value ... | race METHOD ... "
                             "key=value ... | overlap key=value ... | check | machine";
@@ -61,7 +62,7 @@ static Status run_command(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    gemm_choose_kernels(argv);
+    libraries_prepare(argv);
     Status st = parallel_begin(&argc, &argv);
     if (st == OK) st = run_command(argc, argv);
     if (st != OK) log_error(st);

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/cores.h"
 #include "base/log.h"
 #include "parallel/internal.h"
+#include "tensor/threads.h"
 
 bool parallel_is_on(void) {
     int begun = 0, ended = 0;
@@ -24,11 +26,29 @@ static long environment_int(const char *name) {
 // takes a scheduler's time slice. The launcher's variables are the only way to know before MPI
 // starts; what the user has set stays.
 static void yield_when_crowded(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = environment_int("OMP_NUM_THREADS");
+    long threads = environment_int("OMP_NUM_THREADS");
     long ranks = environment_int("OMPI_COMM_WORLD_LOCAL_SIZE");
     if (ranks <= 0) ranks = environment_int("SLURM_NTASKS_PER_NODE");
-    if (threads <= 0) threads = cores;  // what OpenMP then takes
-    if (ranks > 1 && ranks > cores / threads) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+    if (threads <= 0) threads = 1;  // at least: what they then have fits
+    if (ranks * threads > cores_of_launch()) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+}
+
+// Those that share memory share the cores. Collective(world).
+static void share_cores(void) {
+    MPI_Comm node;
+    Cores mine;
+    int rank, size;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+    MPI_Comm_rank(node, &rank);
+    MPI_Comm_size(node, &size);
+    Cores *all = calloc((size_t)size, sizeof *all);
+    ASSERT(all != NULL);
+    cores_read(&mine);
+    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, node);
+    threads_choose(all, size, rank);
+    free(all);
+    MPI_Comm_free(&node);
+    if (rank == 0 && threads_complaint() != NULL) log_warn("%s", threads_complaint());
 }
 
 // srun without PMIx starts programs that do not know of each other: N copies of the run in one
@@ -59,6 +79,7 @@ Status parallel_begin(int *argc, char ***argv) {
              MPI_THREAD_FUNNELED);
     }
     check__begin();
+    share_cores();
     return check_not_alone();
 }
 

@@ -5,11 +5,11 @@
 
 #include "base/log.h"
 #include "parallel/internal.h"
+#include "tensor/threads.h"
 
 enum {
     TAG_SHIFT = TAG_EXCHANGE + 1,
     TAG_ROWS = TAG_EXCHANGE + 2,
-    PARALLEL_MIN = 1 << 15,
     SUM_BLOCK = 1 << 22  // elements summed at a time: bounds the scratch
 };
 
@@ -142,7 +142,7 @@ static void sum_block(Comm *c, real *x, size_t n, real *scratch) {
     memcpy(piece, scratch, (size_t)own * sizeof *piece);
     for (int r = 1; r < size; r++) {
         const real *part = scratch + (size_t)r * (size_t)own;
-#pragma omp parallel for schedule(static) if (own > PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (feeds_threads((size_t)own))
         for (int i = 0; i < own; i++) piece[i] += part[i];
     }
     MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, x, counts, places, MPI_REAL_TYPE, c->handle);

@@ -10,10 +10,10 @@
 // and for sliding windows the halo alone: the window - 1 rows before a chunk, from as many earlier
 // ranks as hold them. This file: lasp2h and halo, which differ in the rows that a rank needs.
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "parallel/seq_kv.h"
+#include "tensor/threads.h"
 
 // Rows of the whole sequence, [begin, end).
 typedef struct Rows {
@@ -51,7 +51,7 @@ size_t kv_width(const AttentionDims *d) {
 
 void kv_pack(real *restrict out, const Tensor *k, const Tensor *v) {
     size_t half = (size_t)k->cols;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(k->rows, 2 * k->cols))
     for (int t = 0; t < k->rows; t++) {
         real *to = out + (size_t)t * 2 * half;
         memcpy(to, k->data + (size_t)t * (size_t)k->ld, half * sizeof *to);
@@ -61,7 +61,7 @@ void kv_pack(real *restrict out, const Tensor *k, const Tensor *v) {
 
 void kv_add(const KvGrads *g, const real *rows, int first, int count) {
     size_t half = (size_t)g->width / 2;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(count, g->width))
     for (int t = 0; t < count; t++) {
         const real *from = rows + (size_t)t * (size_t)g->width;
         real *dk = g->dk + (size_t)(first + t) * (size_t)g->ld_dk;
@@ -206,7 +206,7 @@ static void gathered_node(Tape *tp, const Node *n) {
     size_t rows = wanted_rows(i), packed = packed_rows(i);
     KvBuffers kv = buffers_take(tp, i, rows > packed ? rows : packed), dkv = buffers_take(tp, i, rows);
     real *halo = i->dims.window > 0 ? tape_scratch(tp, packed * width) : NULL;
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     kv_pack(mine, k, v);
     rows_gather(i, COMM_KV_AGAIN, &kv, mine, halo);
@@ -226,7 +226,7 @@ Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v)
     real *mine = tape_scratch(tp, (size_t)k->rows * width);
     KvBuffers kv = buffers_take(tp, i, wanted_rows(i));
     real *halo = d.window > 0 ? tape_scratch(tp, packed_rows(i) * width) : NULL;
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         kv_pack(mine, k, v);
         rows_gather(i, COMM_KV, &kv, mine, halo);

@@ -2,10 +2,10 @@
 // partial results over disjoint keys are merged by their log-sum-exp. Later chunks travel on unseen.
 // Backward, the chunks go round again, and a second ring carries their gradients: each rank adds its
 // part, and after T hops they are home.
-#include <omp.h>
 #include <string.h>
 
 #include "parallel/seq_kv.h"
+#include "tensor/threads.h"
 
 static int ring_rank(const KvInfo *i, int shift) {
     return ((i->mesh->sp_rank + shift) % i->mesh->sp + i->mesh->sp) % i->mesh->sp;
@@ -73,7 +73,7 @@ static void dkv_add(const KvInfo *i, Ring *dkv, const real *part, int h) {
     if (h > 0) dkv->now = 1 - dkv->now;
     real *sum = dkv->at[dkv->now];
     if (h == 0) memset(sum, 0, count * sizeof *sum);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (feeds_threads(count))
     for (size_t c = 0; c < count; c++) sum[c] += part[c];
     ring_pass(i, dkv, COMM_DKV, h);
 }
@@ -86,7 +86,7 @@ static void ring_node(Tape *tp, const Node *n) {
     real *dq = tape_grad(tp, q);
     Ring kv = ring_take(tp, i), dkv = ring_take(tp, i);
     real *part = tape_scratch(tp, chunk_most(i));
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&i->dims, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&i->dims, threads_chosen()));
     if (tape_is_dry(tp)) return;
     comm__enter(i->mesh->sp_axis, "ring attention, backward", 0);
     kv_pack(kv.at[0], k, v);
@@ -116,7 +116,7 @@ Tensor *kv__ring(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
     real *lse = tape_saved(tp, rows);
     Ring r = ring_take(tp, i);
     Partial part = {tape_scratch(tp, rows * (size_t)d->D), tape_scratch(tp, rows)};
-    real *scratch = tape_scratch(tp, attention_scratch_reals(d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         comm__enter(i->mesh->sp_axis, "ring attention", 0);
         kv_pack(r.at[0], k, v);

@@ -9,12 +9,12 @@
 // 2024, arXiv:2404.02882). The first two are under way while the work inside blocks, which no state
 // enters, is done. docs/parallelism.md counts calls and bytes.
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "parallel/internal.h"
 #include "parallel/ops.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/threads.h"
 
 // One fold. Buffers hold states (B,H,A,E).
 typedef struct Fold {
@@ -52,7 +52,7 @@ static bool is_cut(const SeqInfo *s, int b, int from, int to) {
 // out = c state + add, where c is what tokens [from, to) leave of a state. out may be either input.
 static void fold_step(const Fold *f, real *out, const real *state, const real *add, int from,
                       int to) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (feeds_threads((size_t)(f->B * f->H) * f->per))
     for (int i = 0; i < f->B * f->H; i++) {
         bool cut = is_cut(f->seq, i / f->H, from, to);
         size_t at = (size_t)i * f->per;
@@ -188,7 +188,7 @@ static void state_node(Tape *tp, const Node *n) {
     real *dstore = tape_scratch(tp, lightning_store_reals(d));
     real *mine = tape_scratch(tp, count), *leave = tape_scratch(tp, count);
     real *room = tape_scratch(tp, fold_room(s.mesh, count));
-    real *scratch = tape_scratch(tp, lightning_scratch_reals(d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     d->ld_dq = tape_grad_ld(q);
     d->ld_dk = tape_grad_ld(k);
@@ -215,7 +215,7 @@ Tensor *op_seq_lightning(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tenso
     real *store = tape_saved(tp, lightning_store_reals(d));
     real *enter = tape_kept(tp, count, &known);  // O(1) in the length: never exchanged twice
     real *mine = tape_scratch(tp, count), *room = tape_scratch(tp, fold_room(mesh, count));
-    real *scratch = tape_scratch(tp, lightning_scratch_reals(d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         Fold fold = fold_open(&s, false, mine, enter, room);
         lightning_states(store, mine, k->data, v->data, scratch, d);

@@ -1,10 +1,10 @@
 // Ulysses: an all-to-all turns (own tokens, all heads) into (all tokens, own heads), attention runs on
 // whole rows as on one rank, and another one turns the result back. sp must divide heads and
 // kv_heads of a tensor-parallel share.
-#include <omp.h>
 #include <string.h>
 
 #include "parallel/seq_kv.h"
+#include "tensor/threads.h"
 
 static int row_tokens(const KvInfo *i) {
     return i->seq.bound[i->mesh->sp];
@@ -122,7 +122,7 @@ static void ulysses_node(Tape *tp, const Node *n) {
     real *whole_dout = tape_scratch(tp, wide), *whole_dq = tape_scratch(tp, wide);
     real *whole_dk = tape_scratch(tp, narrow), *whole_dv = tape_scratch(tp, narrow);
     Swap heads = swap_take(tp, i, q->cols), kv_heads = swap_take(tp, i, k->cols);
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     to_heads(&heads, COMM_DKV, whole_dout, n->out->grad, n->out->cols);
     memset(whole_dq, 0, wide * sizeof *whole_dq);
@@ -156,7 +156,7 @@ Tensor *kv__ulysses(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) 
     Whole w = whole_take(tp, i);
     AttentionDims d = dims_whole(i, w.first);
     Swap heads = swap_take(tp, i, q->cols), kv_heads = swap_take(tp, i, k->cols);
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         to_heads(&heads, COMM_KV, w.q, q->data, q->ld);
         to_heads(&kv_heads, COMM_KV, w.k, k->data, k->ld);

@@ -6,8 +6,7 @@
 
 #include "parallel/internal.h"
 #include "parallel/ops.h"
-
-enum { PARALLEL_MIN = 1 << 15 };  // elements that are worth threads
+#include "tensor/threads.h"
 
 static bool alone(const Mesh *mesh) {
     return mesh == NULL || mesh->tp == 1;
@@ -18,7 +17,7 @@ static size_t elements(const Tensor *x) {
 }
 
 static void add_to(real *restrict sum, const real *restrict x, size_t count) {
-#pragma omp parallel for schedule(static) if (count > PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (feeds_threads(count))
     for (size_t i = 0; i < count; i++) sum[i] += x[i];
 }
 
@@ -86,7 +85,7 @@ static void normed_node(Tape *tp, const Node *n) {
     const real *rho = n->saved[0];
     if (tape_is_dry(tp)) return;
     ASSERT(o->base == NULL);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(y->rows, y->cols))
     for (int r = 0; r < y->rows; r++) {
         const real *dy = y->grad + (size_t)r * (size_t)y->cols;
         const real *value = y->data + (size_t)r * (size_t)y->cols;
@@ -104,7 +103,7 @@ static void normed_node(Tape *tp, const Node *n) {
 
 // packed (N, C+1) = [z | sum of squares of o]
 static void normed_pack(real *packed, const Tensor *z, const Tensor *o) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(z->rows, z->cols))
     for (int r = 0; r < z->rows; r++) {
         real *to = packed + (size_t)r * (size_t)(z->cols + 1);
         memcpy(to, z->data + (size_t)r * (size_t)z->cols, (size_t)z->cols * sizeof *to);
@@ -113,7 +112,7 @@ static void normed_pack(real *packed, const Tensor *z, const Tensor *o) {
 }
 
 static void normed_unpack(Tensor *y, real *rho, const real *packed, int width, real eps) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (worth_threads(y->rows, y->cols))
     for (int r = 0; r < y->rows; r++) {
         const real *from = packed + (size_t)r * (size_t)(y->cols + 1);
         real *to = y->data + (size_t)r * (size_t)y->cols;

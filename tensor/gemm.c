@@ -12,13 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cblas.h>
-#include <omp.h>
 
 #include "base/status.h"
 #include "tensor/progress.h"
+#include "tensor/threads.h"
 
 #ifdef STERNA_F64
 #define CBLAS_GEMM cblas_dgemm
@@ -28,9 +27,7 @@
 
 enum {
     PANEL_UNIT = 16,  // panels start at multiples of the microkernels' widest register block
-    MIN_ROWS = 64,    // rows a thread below which the longer side of the output is cut instead
-    THREADED_MIN =
-        262144  // M*N*K up to which forking costs more than it gains; OpenBLAS's own limit
+    MIN_ROWS = 64     // rows a thread below which the longer side of the output is cut instead
 };
 
 // One product; the operands keep their order through the helpers below.
@@ -75,16 +72,12 @@ const char *gemm_fitting_kernels(void) {
     return NULL;
 }
 
-void gemm_choose_kernels(char **argv) {
+bool gemm_choose_kernels(void) {
     const char *fitting = gemm_fitting_kernels();
     bool fell_back = strcmp(openblas_get_corename(), "Prescott") == 0;
-    if (!fell_back || fitting == NULL || getenv("OPENBLAS_CORETYPE") != NULL) return;
-    char program[4096];  // by its path, so that it keeps its name
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (n < 0) return;
-    program[n] = '\0';
+    if (!fell_back || fitting == NULL || getenv("OPENBLAS_CORETYPE") != NULL) return false;
     setenv("OPENBLAS_CORETYPE", fitting, 1);
-    execv(program, argv);  // returns only when it cannot: slower, but right
+    return true;
 }
 
 // C = beta * C. As in BLAS, beta = 0 overwrites, whatever C holds.
@@ -132,9 +125,9 @@ static void product_panel(const Product *p, bool by_rows, int begin, int end) {
 // rows and shares the packed right operand's cache lines with nobody.
 static void product_threaded(const Product *p) {
     ASSERT(p->M >= 0 && p->N >= 0 && p->K >= 0);
-    int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    int threads = omp_in_parallel() ? 1 : threads_chosen();
     progress();
-    if (threads == 1 || (double)p->M * p->N * p->K <= THREADED_MIN) {
+    if (threads == 1 || !products_feed_threads((double)p->M * p->N * p->K)) {
         product_panel(p, true, 0, p->M);
         return;
     }

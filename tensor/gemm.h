@@ -1,6 +1,7 @@
 // Matrix products: the only callers of BLAS. Row-major; ld = elements between rows.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/real.h"
@@ -20,10 +21,10 @@ void linear_forward(real *out, int ld_out, const real *inp, int ld_inp, const re
 void linear_backward(real *dinp, int ld_dinp, real *dweight, const real *dout, int ld_dout,
                      const real *inp, int ld_inp, const real *weight, int N, int C, int O);
 
-// First thing in main. OpenBLAS takes kernels of 2004 ("Prescott") for Intel processors younger than itself, ten times
+// OpenBLAS takes kernels of 2004 ("Prescott") for Intel processors younger than itself, ten times
 // slower than those that fit. It decides when it is loaded, by OPENBLAS_CORETYPE: where it has fallen back and nobody has
-// set that, this sets it and starts the program again.
-void gemm_choose_kernels(char **argv);
+// set that, this sets it. True: the program must start again.
+bool gemm_choose_kernels(void);
 const char *gemm_fitting_kernels(void);  // the family for this processor's instructions, NULL: unknown
 // Floating-point operations of every product so far on this rank (2 per multiply-add).
 double gemm_flops(void);

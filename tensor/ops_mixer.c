@@ -1,10 +1,10 @@
 // Ops along time: position codes, lightning attention, softmax attention.
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "tensor/kernels/kernels.h"
 #include "tensor/ops.h"
+#include "tensor/threads.h"
 
 // ---- position codes ----------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ static void lightning_node(Tape *tp, const Node *n) {
     Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
     real *dq = tape_grad(tp, q), *dk = tape_grad(tp, k), *dv = tape_grad(tp, v);
     real *dstate = tape_scratch(tp, state_reals(&d));
-    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = tape_grad_ld(k);
@@ -115,7 +115,7 @@ Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
     Tensor *o = tape_tensor(tp, v->rows, v->cols);
     real *store = tape_records(tp) ? tape_saved(tp, lightning_store_reals(&d)) : NULL;
     real *state = a->state != NULL ? a->state : tape_scratch(tp, state_reals(&d));
-    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, lightning_scratch_reals(&d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         if (a->state == NULL) memset(state, 0, state_reals(&d) * sizeof(real));
         lightning_forward(o->data, state, store, q->data, k->data, v->data, scratch, &d);
@@ -133,7 +133,7 @@ static void attention_node(Tape *tp, const Node *n) {
     AttentionDims d = *(const AttentionDims *)n->info;
     Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
     real *dq = tape_grad(tp, q), *dk = tape_grad(tp, k), *dv = tape_grad(tp, v);
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = tape_grad_ld(k);
@@ -164,7 +164,7 @@ Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
     AttentionDims d = attention_dims(q, k, v, s, a);
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_saved(tp, (size_t)d.B * (size_t)d.H * (size_t)d.Tq);
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         attention_forward(o->data, lse, q->data, k->data, v->data, scratch, &d);
     }
@@ -192,7 +192,7 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
                        .scale = (real)(1.0 / sqrt(D))};
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_scratch(tp, (size_t)d.H * (size_t)d.Tq);
-    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, omp_get_max_threads()));
+    real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     for (int b = 0; b < s->B && !tape_is_dry(tp);
          b++) {  // a cache row has its own length and stride
         size_t row = (size_t)b * (size_t)s->T * (size_t)q->cols;

@@ -104,7 +104,7 @@ static void fill_lrpe(real *out, size_t n, size_t at, size_t whole) {
 static void fill_normal(real *out, size_t n, size_t at, double std, uint64_t seed,
                         uint64_t stream) {
     enum { PIECE = 1 << 16 };
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n > PIECE)
     for (size_t i = 0; i < n; i += PIECE) {
         size_t m = n - i < PIECE ? n - i : PIECE;
         rng_fill_normal(out + i, m, at + i, std, seed, stream);

@@ -1,6 +1,5 @@
 // sterna bench step: the full training step against the SGEMM rate of the same cores in the same
 // run.
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +9,14 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "tensor/gemm.h"
+#include "tensor/threads.h"
 #include "train/commands.h"
 #include "train/made_up.h"
 
 static const char *preset_text = "bench-36m", *ranks_text, *json_path, *steps_text = "5";
 static const Option OPTIONS[] = {
     {"preset", "NAME", "model (bench-36m)", &preset_text},
-    {"ranks", "R", "start R ranks with cores/R threads each (1)", &ranks_text},
+    {"ranks", "R", "start R ranks, which share the cores (1)", &ranks_text},
     {"steps", "N", "measured steps, their median counts (5)", &steps_text},
     {"json", "FILE", "write the figures as JSON", &json_path},
 };
@@ -44,15 +44,13 @@ void help_bench(void) {
 // OpenBLAS reads its variables when it is loaded and mpirun decides the rank count: both need a new
 // program.
 static Status restart(char **argv) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN), ranks = 1;
+    long ranks = 1;
     if (ranks_text != NULL) TRY(option_number(&ranks, "ranks", ranks_text, 1, 1 << 20));
-    char program[PATH_BYTES], number[16], threads[16];
+    char program[PATH_BYTES], number[16];
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     if (n < 0) FAIL(E_IO, "is /proc mounted?", "/proc/self/exe cannot be read");
     program[n] = '\0';
     snprintf(number, sizeof number, "%ld", ranks);
-    snprintf(threads, sizeof threads, "%ld", cores / ranks > 0 ? cores / ranks : 1);
-    setenv("OMP_NUM_THREADS", threads, 1);
     setenv("OMP_PROC_BIND", "false", 0);
     unsetenv("OPENBLAS_CORETYPE");
     unsetenv("OPENBLAS_L2_SIZE");
@@ -185,8 +183,8 @@ static void print_comm(const CommTable *t) {
 static void print_figures(const Run *run, const Figures *f, const char *processor) {
     const TrainConfig *t = &run->cfg.train;
     printf("processor     %s; %d rank%s x %d thread%s\n", processor, run->mesh.size,
-           run->mesh.size == 1 ? "" : "s", omp_get_max_threads(),
-           omp_get_max_threads() == 1 ? "" : "s");
+           run->mesh.size == 1 ? "" : "s", threads_chosen(),
+           threads_chosen() == 1 ? "" : "s");
     printf("products      %s (OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset)\n", gemm_library());
     printf("model         %s, %.1f M parameters\n", model_dim_summary(&run->model.cfg),
            (double)model_parameters(&run->model) / 1e6);
@@ -213,7 +211,7 @@ static Status write_json(const Run *run, const Figures *f, const char *processor
     jsonout_text(&w, "library", gemm_library());
     jsonout_text(&w, "preset", preset_text);
     jsonout_int(&w, "ranks", run->mesh.size);
-    jsonout_int(&w, "threads", omp_get_max_threads());
+    jsonout_int(&w, "threads", threads_chosen());
     jsonout_int(&w, "seq", run->cfg.train.seq);
     jsonout_int(&w, "batch_tokens", run->cfg.train.batch_tokens);
     jsonout_number(&w, "step_s", f->step_s);

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "model/generate.h"
 #include "parallel/parallel.h"
+#include "tensor/threads.h"
 #include "train/modeldir.h"
 
 static const char *model_path, *prompt_text, *prompts_path, *ids_text, *max_new, *greedy_flag,
@@ -283,6 +285,7 @@ Status cmd_generate(int argc, char **argv) {
     if (together) TRY(parallel_begin(&argc, &argv));
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
     if (st == OK) st = check_words(&a);
+    if (!together && st == OK && threads_complaint() != NULL) log_warn("%s", threads_complaint());
     if (!together) return st == OK ? generate_run(&a, NULL) : st;
     TRY(parallel_agree(st));
     return generate_together(&a);

@@ -1,23 +1,23 @@
 // sterna plan: what a configuration costs, before anything is allocated.
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "tensor/threads.h"
 #include "train/commands.h"
 #include "train/plan.h"
 
 static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text, *memory_text,
-                  *threads_text;
+                  *threads_option;
 static const Option OPTIONS[] = {
     {"ranks", "R", "ranks in all (default 1); parallel.sp and parallel.tp share them out",
      &ranks_text},
     {"memory", "GIB",
      "memory of a rank (default: this machine's, shared by as many ranks as it has cores)",
      &memory_text},
-    {"threads", "T", "threads of a rank (default: OMP_NUM_THREADS, or cores / ranks)",
-     &threads_text},
+    {"threads", "T", "threads of a rank (default: what a run takes: OMP_NUM_THREADS, or cores / ranks)",
+     &threads_option},
     {"preset", "NAME", "plan a preset instead of a configuration file", &preset_text},
     {"vocab", "V", "vocabulary where neither file nor preset fixes it (default 32768)",
      &vocab_text},
@@ -67,8 +67,8 @@ static void print_plan(const Plan *p, const RunConfig *cfg) {
     printf("parameters        %.*fM\n", p->parameters < 1e9 ? 2 : 1, p->parameters / 1e6);
     printf("FLOPs a token     %.4g (6 x (non-embedding parameters + head))\n", p->flops_per_token);
     printf("mesh              dp %d x sp %d x tp %d = %d rank%s, %d thread%s each\n", mesh->dp,
-           mesh->sp, mesh->tp, mesh->size, mesh->size == 1 ? "" : "s", omp_get_max_threads(),
-           omp_get_max_threads() == 1 ? "" : "s");
+           mesh->sp, mesh->tp, mesh->size, mesh->size == 1 ? "" : "s", threads_chosen(),
+           threads_chosen() == 1 ? "" : "s");
     printf("batch             %lld tokens = %lld sequences of %d; %d a micro-batch\n",
            (long long)t->batch_tokens, (long long)(t->batch_tokens / t->seq), t->seq,
            p->micro_rows);
@@ -87,7 +87,7 @@ static Status memory_limit(double *bytes, char *origin, size_t capacity, long ra
         if (end != memory_text && *end == '\0' && *bytes > 0 && *bytes < 1e18) return OK;
         FAIL(E_USAGE, "GiB of a rank, such as 24 or 1.5", "--memory %s is no size", memory_text);
     }
-    long cores = sysconf(_SC_NPROCESSORS_ONLN), here = ranks < cores ? ranks : cores;
+    long cores = cores_of_machine(), here = ranks < cores ? ranks : cores;
     double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     *bytes = all / (double)here;
     snprintf(origin, capacity, "this machine's %.1f GiB, shared by %ld", all / GIB, here);
@@ -135,11 +135,13 @@ static Status print_verdict(const Plan *p, const RunConfig *cfg) {
     return OK;
 }
 
+// As many as a run of these ranks on this machine takes.
 static Status set_threads(long ranks) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN), threads = cores / ranks;
-    if (threads_text != NULL) TRY(option_number(&threads, "threads", threads_text, 1, 4096));
-    if (threads_text == NULL && getenv("OMP_NUM_THREADS") != NULL) return OK;
-    omp_set_num_threads(threads > 1 ? (int)threads : 1);
+    long threads;
+    threads_choose_alone((int)ranks);
+    if (threads_option == NULL) return OK;
+    TRY(option_number(&threads, "threads", threads_option, 1, 4096));
+    omp_set_num_threads((int)threads);
     return OK;
 }
 

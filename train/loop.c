@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "tensor/threads.h"
 #include "train/run.h"
 
 enum { PROBE_WARM = 2, PROBE_STEPS = 6 };  // steps thrown away, steps measured for the time budget
@@ -250,6 +251,7 @@ static void log_start(const Run *run) {
     Memory mine = run_memory(run);
     log_info("batch: %lld tokens = %lld sequences of %d on %s", (long long)t->batch_tokens,
              (long long)run_global_rows(run), t->seq, mesh);
+    log_info("threads: %s", threads_text());
     log_info("memory: %.1f MiB a rank, %.1f of them activations",
              (double)memory_total(&mine) / 1048576.0, (double)mine.activations / 1048576.0);
 }

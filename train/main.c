@@ -6,7 +6,8 @@
 
 #include "base/log.h"
 #include "parallel/parallel.h"
-#include "tensor/gemm.h"
+#include "tensor/start.h"
+#include "tensor/threads.h"
 #include "train/commands.h"
 
 static const Command COMMANDS[] = {
@@ -65,7 +66,8 @@ static int end_program(Status st) {
 }
 
 int main(int argc, char **argv) {
-    gemm_choose_kernels(argv);
+    libraries_prepare(argv);
+    threads_choose_alone(1);  // until other ranks are known
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(argc < 2 ? stderr : stdout);
         return argc < 2 ? status_exit_code(E_USAGE) : 0;

@@ -2,9 +2,10 @@
 // class over the ranks counts, so that the sum may be a little more than any one rank's.
 #include "train/plan.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "tensor/threads.h"
 
 // ---- what a rank holds -------------------------------------------------------------------------
 
@@ -23,7 +24,7 @@ static int64_t batch_bytes(const TrainConfig *t, const Mesh *mesh, int rows) {
 }
 
 static int64_t rest_bytes(const TrainConfig *t, const Mesh *mesh, int rows) {
-    return REST_BASE + REST_THREAD * omp_get_max_threads() + batch_bytes(t, mesh, rows);
+    return REST_BASE + REST_THREAD * threads_chosen() + batch_bytes(t, mesh, rows);
 }
 
 static int64_t most(int64_t a, int64_t b) {

@@ -62,7 +62,7 @@ void adamw_update(real *restrict param, real *restrict m, real *restrict v,
                   const real *restrict grad, const AdamW *a, size_t count) {
     AdamStep step = adam_step(a);
     size_t pieces = piece_count(count);
-#pragma omp parallel for schedule(static) if (count >= PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (feeds_threads(count))
     for (size_t i = 0; i < pieces; i++) {
         size_t at = i * PIECE;
         adamw_piece(param + at, m + at, v + at, grad + at, &step, piece_size(i, count));
@@ -74,7 +74,7 @@ double sum_squares(const real *x, size_t count) {
     double part[GROUP], sum = 0;
     for (size_t first = 0; first < pieces; first += GROUP) {
         size_t last = first + GROUP < pieces ? first + GROUP : pieces;
-#pragma omp parallel for schedule(static) if (count >= PARALLEL_MIN)
+#pragma omp parallel for schedule(static) if (feeds_threads(count))
         for (size_t i = first; i < last; i++) {
             const real *from = x + i * PIECE;
             part[i - first] = row_dot(from, from, piece_size(i, count));

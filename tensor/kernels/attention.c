@@ -66,6 +66,11 @@ static int dense_ld(const AttentionDims *d) {
     return d->H * d->D;
 }
 
+// Scores and values. Where not, each product alone is small, too: BLAS does not take threads of its own.
+static bool tasks_feed_threads(const AttentionDims *d) {
+    return products_feed_threads((double)d->B * d->H * d->Tq * d->Tk * 2 * d->D);
+}
+
 size_t attention_scratch_reals(const AttentionDims *d, int threads) {
     (void)d;
     return (size_t)threads * aligned(2 * TILE_Q * TILE_K + 2 * TILE_Q);
@@ -196,7 +201,7 @@ void attention_forward(real *restrict out, real *restrict lse, const real *restr
     // bit.
     int tiles = (d->Tq + TILE_Q - 1) / TILE_Q;
     int64_t heads = (int64_t)d->B * d->H, tasks = heads * tiles;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (tasks_feed_threads(d))
     for (int64_t n = 0; n < tasks; n++) {
         int index = (int)(n % heads), begin = (tiles - 1 - (int)(n / heads)) * TILE_Q;
         Tile t = tile_open(d, index / d->H, index % d->H, begin, q, k, v, scratch);
@@ -283,7 +288,7 @@ void attention_backward(real *restrict dq, real *restrict dk, real *restrict dv,
     int group = d->H / d->Hk;
     // One task is one key/value head of a row with all its query heads, in order: dK and dV have
     // one writer.
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (tasks_feed_threads(d))
     for (int n = 0; n < d->B * d->Hk; n++) {
         int row = n / d->Hk, kv = n % d->Hk;
         size_t key = (size_t)row * (size_t)d->Tk, column = (size_t)kv * (size_t)d->D;

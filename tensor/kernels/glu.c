@@ -92,12 +92,12 @@ void swiglu_backward(real *restrict da, real *restrict db, const real *restrict 
 }
 
 void add_forward(real *restrict out, const real *restrict a, const real *restrict b, size_t count) {
-#pragma omp parallel for simd schedule(static) if (count >= PARALLEL_MIN)
+#pragma omp parallel for simd schedule(static) if (feeds_threads(count))
     for (size_t i = 0; i < count; i++) out[i] = a[i] + b[i];
 }
 
 void add_backward(real *restrict da, real *restrict db, const real *restrict dout, size_t count) {
-#pragma omp parallel for simd schedule(static) if (count >= PARALLEL_MIN)
+#pragma omp parallel for simd schedule(static) if (feeds_threads(count))
     for (size_t i = 0; i < count; i++) {
         da[i] += dout[i];
         db[i] += dout[i];

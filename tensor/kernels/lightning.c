@@ -29,7 +29,7 @@ void lightning_forward(real *restrict out, real *restrict state, real *restrict 
     size_t states = (size_t)d->A * (size_t)d->E, blocks = lightning__blocks(d);
     // Every task is one head of one row from first to last token, whatever the thread: bits do not
     // depend on how many there are. Products inside are serial.
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, k, v, scratch);
         real *o = out + lightning__offset(d, i, d->ld_o, d->E), *s = state + (size_t)i * states;
@@ -53,7 +53,7 @@ void lightning_backward(real *restrict dq, real *restrict dk, real *restrict dv,
                         const real *restrict k, const real *restrict v, const real *restrict store,
                         real *restrict scratch, const LightningDims *d) {
     size_t states = (size_t)d->A * (size_t)d->E, blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, k, v, scratch);
         LightningGradients g = lightning__gradients(d, i, dq, dk, dv, dout);

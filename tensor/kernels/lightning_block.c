@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 #include "tensor/gemm.h"
+#include "tensor/threads.h"
 
 #ifdef STERNA_F64
 #define ABS fabs
@@ -47,6 +48,11 @@ static size_t aligned(size_t n) {
 }
 static int block_tokens(const LightningDims *d) {
     return d->T < d->block ? d->T : d->block;
+}
+
+bool lightning__feeds_threads(const LightningDims *d) {
+    double tokens = (double)d->B * d->H * d->T, sums = d->A + d->E;
+    return products_feed_threads(tokens * (2.0 * d->A * d->E + d->block * sums));
 }
 
 size_t lightning__blocks(const LightningDims *d) {

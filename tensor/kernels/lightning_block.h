@@ -3,6 +3,8 @@
 // through some at a time. Nobody else includes this.
 #pragma once
 
+#include <stdbool.h>
+
 #include "tensor/kernels/kernels.h"
 
 // What one task, a head of one row, works on: pointers at its first token and column (NULL where a
@@ -33,6 +35,7 @@ typedef struct LightningGradients {
 } LightningGradients;
 
 size_t lightning__blocks(const LightningDims *d);  // of a row
+bool lightning__feeds_threads(const LightningDims *d);  // whether the B*H tasks are worth several threads
 // The index-th of B*H tasks. Scratch is the calling thread's part of `scratch`.
 LightningTask lightning__task(const LightningDims *d, int index, const real *q, const real *k,
                               const real *v, real *scratch);

@@ -35,7 +35,7 @@ static bool block_starts(const LightningDims *d, int index, size_t n) {
 void lightning_states(real *restrict store, real *restrict state, const real *restrict k,
                       const real *restrict v, real *restrict scratch, const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, NULL, k, v, scratch);
         real *s = state + (size_t)i * states, *kept = store + (size_t)i * blocks * states;
@@ -51,7 +51,7 @@ void lightning_states(real *restrict store, real *restrict state, const real *re
 void lightning_dstates(real *restrict dstore, real *restrict dstate, const real *restrict dout,
                        const real *restrict q, real *restrict scratch, const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, NULL, NULL, scratch);
         const real *dy = dout + lightning__offset(d, i, d->ld_do, d->E);
@@ -69,7 +69,7 @@ void lightning_dstates(real *restrict dstore, real *restrict dstate, const real 
 void lightning_states_enter(real *restrict store, const real *restrict enter,
                             const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         for (size_t n = 0; n < blocks; n++) {
             if (n > 0 && block_starts(d, i, n - 1)) break;  // nothing passes a document start
@@ -83,7 +83,7 @@ void lightning_states_enter(real *restrict store, const real *restrict enter,
 void lightning_dstates_leave(real *restrict dstore, const real *restrict leave,
                              const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         for (size_t n = blocks; n-- > 0;) {
             if (n + 1 < blocks && block_starts(d, i, n + 1)) break;
@@ -97,7 +97,7 @@ void lightning_dstates_leave(real *restrict dstore, const real *restrict leave,
 void lightning_inside(real *restrict out, const real *restrict q, const real *restrict k,
                       const real *restrict v, real *restrict scratch, const LightningDims *d) {
     size_t blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, k, v, scratch);
         for (size_t n = 0; n < blocks; n++) {
@@ -113,7 +113,7 @@ void lightning_inside_backward(real *restrict dq, real *restrict dk, real *restr
                                const real *restrict k, const real *restrict v,
                                real *restrict scratch, const LightningDims *d) {
     size_t blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, k, v, scratch);
         LightningGradients g = lightning__gradients(d, i, dq, dk, dv, dout);
@@ -128,7 +128,7 @@ void lightning_inside_backward(real *restrict dq, real *restrict dk, real *restr
 void lightning_across(real *restrict out, const real *restrict q, const real *restrict store,
                       real *restrict scratch, const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, q, NULL, NULL, scratch);
         for (size_t n = 0; n < blocks; n++) {
@@ -145,7 +145,7 @@ void lightning_across_backward(real *restrict dq, real *restrict dk, real *restr
                                const real *restrict dstore, real *restrict scratch,
                                const LightningDims *d) {
     size_t states = state_reals(d), blocks = lightning__blocks(d);
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) if (lightning__feeds_threads(d))
     for (int i = 0; i < d->B * d->H; i++) {
         LightningTask t = lightning__task(d, i, NULL, k, v, scratch);
         LightningGradients g = lightning__gradients(d, i, dq, dk, dv, dout);

@@ -16,17 +16,12 @@
 #include <stdint.h>
 
 #include "base/real.h"
+#include "tensor/threads.h"
 
-// Below this many elements a parallel region costs more than it saves.
-enum { PARALLEL_MIN = 1 << 15 };
 // Lanes of a sum: one AVX-512 register of floats; narrower processors use several registers.
 enum { LANES = 16 };
 // The most channels a thread takes at a time where a sum runs over tokens: bounds its partial sums.
 enum { CHANNEL_TILE = 512 };
-
-static inline bool worth_threads(int rows, int cols) {
-    return (size_t)rows * (size_t)cols >= PARALLEL_MIN;
-}
 
 // Channels a thread should take at a time out of C, in whole cache lines. As wide as the threads
 // allow: narrow strips of a tall matrix touch a new page at every token. A channel's own sum, hence

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "tensor/gemm.h"
+#include "tensor/start.h"
 
 // A table that is not linked is NULL.
 static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA, CASES_CHECKPOINT, CASES_BLOCKS,
@@ -51,7 +51,7 @@ static Status case_run(const MpiCase *c) {
 }
 
 int main(int argc, char **argv) {
-    gemm_choose_kernels(argv);
+    libraries_prepare(argv);
     const MpiCase *c = argc == 2 ? case_find(argv[1]) : NULL;
     if (c == NULL) {
         fprintf(stderr, "usage: mpi_case NAME, where NAME is one of\n");
