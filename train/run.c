@@ -19,9 +19,7 @@ static Status take_imported_config(RunConfig *cfg) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.init, "config.json");
     TRY(model_config_read_hf(&cfg->model, path));
-    bool head, differs;
-    TRY(hf_peek_tied(cfg->train.init, &head, &differs));
-    if (differs) cfg->model.tied = false;
+    if (cfg->model.tied) TRY(hf_check_tied(cfg->train.init));
     path_join(path, cfg->train.init, "tokenizer.json");
     if (cfg->data.tokenizer[0] != '\0' || !path_exists(path)) return OK;
     if (strlen(path) >= TEXT_BYTES) FAIL(E_USAGE, "use a shorter path", "train.init: %s", path);
