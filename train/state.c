@@ -252,13 +252,11 @@ static Status export_here(const Run *run, const char *dir) {
     path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
     TRY(checkpoint_export_weights(ckpt, run->step, path));
-    path_join(path, dir, "config.json");
-    char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
-    Status st = file_write(path, text, strlen(text));
-    free(text);
-    TRY(st);
-    path_join(path, dir, "tokenizer.json");
-    return bpe_write_hf(run->bpe, path);
+    ModelFiles files = {.cfg = &run->model.cfg,
+                        .bpe = run->bpe,
+                        .tokenizer = run->tokenizer,
+                        .dtype = sizeof(real) == 8 ? "float64" : "float32"};
+    return modelfiles_write(&files, dir);
 }
 
 Status run_export(Run *run) {
