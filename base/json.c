@@ -6,16 +6,11 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "base/text.h"
-
-// jansson has these as macros; here they are functions of ours with the same meaning.
-#undef json_is_object
-#undef json_is_array
-#undef json_is_number
 
 static const double EXACT = 9007199254740992.0;  // 2^53: doubles hold every integer up to here
 
@@ -56,233 +51,243 @@ void json_close(Json *root) {
     json_decref(root);
 }
 
-// jansson's getters take NULL and other types for granted, and return NULL or 0 for them.
-Json *json_get(const Json *object, const char *key) {
-    return json_object_get(object, key);
-}
-Json *json_at(const Json *array, size_t index) {
-    return json_array_get(array, index);
+// Places
+
+JsonAt json_top(const Json *root, const char *file, const char *hint) {
+    return (JsonAt){.value = root, .file = file, .hint = hint};
 }
 
-size_t json_count(const Json *v) {
-    // Each is 0 for values of another type, NULL included.
-    return json_array_size(v) + json_object_size(v);
+JsonKind json_kind(const JsonAt *v) {
+    static const JsonKind KINDS[] = {
+        [JSON_OBJECT] = J_OBJECT,  [JSON_ARRAY] = J_LIST,  [JSON_STRING] = J_TEXT,
+        [JSON_INTEGER] = J_NUMBER, [JSON_REAL] = J_NUMBER, [JSON_TRUE] = J_BOOL,
+        [JSON_FALSE] = J_BOOL,     [JSON_NULL] = J_NONE};
+    return v->value == NULL ? J_NONE : KINDS[json_typeof(v->value)];
 }
 
-bool json_is_object(const Json *v) {
-    return v != NULL && json_typeof(v) == JSON_OBJECT;
-}
-bool json_is_array(const Json *v) {
-    return v != NULL && json_typeof(v) == JSON_ARRAY;
-}
-bool json_is_text(const Json *v) {
-    return json_is_string(v);
-}
-bool json_is_number(const Json *v) {
-    return json_is_integer(v) || json_is_real(v);
-}
-bool json_is_bool(const Json *v) {
-    return json_is_boolean(v);
-}
-bool json_is_none(const Json *v) {
-    return v == NULL || json_is_null(v);
+size_t json_count(const JsonAt *v) {
+    return json_array_size(v->value) + json_object_size(v->value);  // 0 for other types
 }
 
-// 3.0 and 1e6 count as integers: writers in other languages do not keep the two apart.
-bool json_is_int(const Json *v) {
-    if (json_is_integer(v)) return true;
-    if (!json_is_real(v)) return false;
-    double r = json_real_value(v);
-    return fabs(r) <= EXACT && r == floor(r);
+// Messages
+
+enum { PATH_TEXT = 240, VALUE_TEXT = 96, KEY_TEXT = 48, EXPECTED_TEXT = 200 };
+
+// Quoted and escaped, and cut to a length that a line has room for.
+static void quote(char *out, size_t capacity, const char *text, size_t bytes) {
+    JsonOut w = {0};
+    bool cut = bytes > KEY_TEXT;
+    jsonout_text_n(&w, NULL, text, cut ? KEY_TEXT : bytes);
+    snprintf(out, capacity, "%s%s", w.text, cut ? "..." : "");
+    jsonout_free(&w);
 }
 
-const char *json_text(const Json *v, const char *fallback) {
-    return json_is_string(v) ? json_string_value(v) : fallback;
+static bool is_word(const char *key) {
+    size_t n = strlen(key);
+    return n > 0 && n <= KEY_TEXT &&
+           strspn(key, "abcdefghijklmnopqrstuvwxyz_$0123456789"
+                       "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == n;
 }
 
-size_t json_text_bytes(const Json *v) {
-    return json_string_length(v);
+// rope_parameters.rope_theta, added_tokens[3].id, model.vocab["a b"]; the document is $. Returns
+// the length; what does not fit is left out.
+static size_t path_text(char out[PATH_TEXT], const JsonAt *v) {
+    if (v->up == NULL) return (size_t)snprintf(out, PATH_TEXT, "$");
+    size_t n = v->up->up == NULL ? 0 : path_text(out, v->up);
+    char step[VALUE_TEXT];
+    if (v->key == NULL)
+        snprintf(step, sizeof step, "%s[%zu]", n == 0 ? "$" : "", v->index);
+    else if (is_word(v->key))
+        snprintf(step, sizeof step, "%s%s", n == 0 ? "" : ".", v->key);
+    else {
+        char quoted[VALUE_TEXT - 4];
+        quote(quoted, sizeof quoted, v->key, strlen(v->key));
+        snprintf(step, sizeof step, "%s[%s]", n == 0 ? "$" : "", quoted);
+    }
+    if (n + strlen(step) >= PATH_TEXT) return n;
+    return n + (size_t)snprintf(out + n, PATH_TEXT - n, "%s", step);
 }
 
-int64_t json_int(const Json *v, int64_t fallback) {
-    if (json_is_integer(v)) return json_integer_value(v);
-    return json_is_int(v) ? (int64_t)json_real_value(v) : fallback;
+static void value_text(char out[VALUE_TEXT], const JsonAt *v) {
+    switch (json_typeof(v->value)) {
+    case JSON_OBJECT:
+        snprintf(out, VALUE_TEXT, "an object");
+        break;
+    case JSON_ARRAY:
+        snprintf(out, VALUE_TEXT, "a list");
+        break;
+    case JSON_STRING:
+        quote(out, VALUE_TEXT, json_string_value(v->value), json_string_length(v->value));
+        break;
+    case JSON_INTEGER:
+        snprintf(out, VALUE_TEXT, "%lld", (long long)json_integer_value(v->value));
+        break;
+    case JSON_REAL:
+        snprintf(out, VALUE_TEXT, "%.17g", json_real_value(v->value));
+        break;
+    default:
+        snprintf(out, VALUE_TEXT, "%s",
+                 json_is_true(v->value)    ? "true"
+                 : json_is_false(v->value) ? "false"
+                                           : "null");
+    }
 }
 
-double json_number(const Json *v, double fallback) {
-    return json_is_number(v) ? json_number_value(v) : fallback;
+Status json_refuse(const JsonAt *v, const char *expected, ...) {
+    char path[PATH_TEXT], value[VALUE_TEXT], wanted[EXPECTED_TEXT];
+    va_list ap;
+    va_start(ap, expected);
+    vsnprintf(wanted, sizeof wanted, expected, ap);
+    va_end(ap);
+    path_text(path, v);
+    if (v->value == NULL)
+        FAIL(E_FORMAT, v->hint, "%s: %s is missing: %s is expected", v->file, path, wanted);
+    value_text(value, v);
+    FAIL(E_FORMAT, v->hint, "%s: %s = %s: %s is expected", v->file, path, value, wanted);
 }
 
-bool json_bool(const Json *v, bool fallback) {
-    return json_is_boolean(v) ? json_is_true(v) : fallback;
+// Members and items
+
+static JsonAt inside(const JsonAt *up, const Json *value) {
+    return (JsonAt){.value = value, .up = up, .file = up->file, .hint = up->hint};
 }
 
-Status json_each(const Json *object,
-                 Status (*visit)(const char *key, const Json *value, void *user), void *user) {
-    if (!json_is_object(object)) return OK;
+Status json_member(JsonAt *out, const JsonAt *object, const char *key) {
+    if (json_kind(object) != J_OBJECT) return json_refuse(object, "an object");
+    *out = inside(object, json_object_get(object->value, key));
+    out->key = key;
+    return OK;
+}
+
+Status json_item(JsonAt *out, const JsonAt *list, size_t index) {
+    if (json_kind(list) != J_LIST) return json_refuse(list, "a list");
+    ASSERT(index < json_count(list));
+    *out = inside(list, json_array_get(list->value, index));
+    out->index = index;
+    return OK;
+}
+
+Status json_each(const JsonAt *object, Status (*visit)(const JsonAt *member, void *user),
+                 void *user) {
+    if (json_kind(object) != J_OBJECT) return json_refuse(object, "an object");
     // jansson's iterators want a mutable object though they do not change it.
-    Json *o = (Json *)(uintptr_t)object;
+    Json *o = (Json *)(uintptr_t)object->value;
     const char *key;
     Json *value;
     json_object_foreach(o, key, value) {
-        TRY(visit(key, value, user));
+        JsonAt member = inside(object, value);
+        member.key = key;
+        TRY(visit(&member, user));
     }
     return OK;
 }
 
-// Writing
+// Values
 
-// Appends bytes; the capacity doubles, so that n bytes cost O(n) in all.
-static void put(JsonOut *w, const char *text, size_t bytes) {
-    if (w->capacity - w->bytes <= bytes) {  // one byte is kept for the NUL
-        size_t capacity = w->capacity < 256 ? 256 : w->capacity;
-        while (capacity - w->bytes <= bytes) {
-            ASSERT(capacity <= SIZE_MAX / 2);
-            capacity *= 2;
-        }
-        w->text = realloc(w->text, capacity);
-        ASSERT(w->text != NULL);
-        w->capacity = capacity;
+static bool is_whole(double r) {
+    return fabs(r) <= EXACT && r == floor(r);
+}
+
+Status json_int(int64_t *out, const JsonAt *v) {
+    bool integer = json_is_integer(v->value), real = json_is_real(v->value);
+    if (!integer && !(real && is_whole(json_real_value(v->value))))
+        return json_refuse(v, "a whole number");
+    *out = integer ? json_integer_value(v->value) : (int64_t)json_real_value(v->value);
+    return OK;
+}
+
+Status json_number(double *out, const JsonAt *v) {
+    if (json_kind(v) != J_NUMBER) return json_refuse(v, "a number");
+    *out = json_number_value(v->value);
+    return OK;
+}
+
+Status json_bool(bool *out, const JsonAt *v) {
+    if (json_kind(v) != J_BOOL) return json_refuse(v, "true or false");
+    *out = json_is_true(v->value);
+    return OK;
+}
+
+Status json_bytes(const char **out, size_t *bytes, const JsonAt *v) {
+    if (json_kind(v) != J_TEXT) return json_refuse(v, "a text");
+    *out = json_string_value(v->value);
+    *bytes = json_string_length(v->value);
+    return OK;
+}
+
+// What ends at a NUL would be read as another text.
+Status json_text(const char **out, const JsonAt *v) {
+    size_t bytes = 0;
+    const char *text = "";
+    TRY(json_bytes(&text, &bytes, v));
+    if (strlen(text) != bytes) return json_refuse(v, "a text without NUL");
+    *out = text;
+    return OK;
+}
+
+// Members by their type
+
+Status json_need_object(JsonAt *out, const JsonAt *object, const char *key) {
+    TRY(json_member(out, object, key));
+    return json_kind(out) == J_OBJECT ? OK : json_refuse(out, "an object");
+}
+
+Status json_need_list(JsonAt *out, const JsonAt *object, const char *key) {
+    TRY(json_member(out, object, key));
+    return json_kind(out) == J_LIST ? OK : json_refuse(out, "a list");
+}
+
+Status json_need_int(int64_t *out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_int(out, &v);
+}
+
+Status json_need_text(const char **out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_text(out, &v);
+}
+
+Status json_opt_int(int64_t *out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_kind(&v) == J_NONE ? OK : json_int(out, &v);
+}
+
+Status json_opt_number(double *out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_kind(&v) == J_NONE ? OK : json_number(out, &v);
+}
+
+Status json_opt_bool(bool *out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_kind(&v) == J_NONE ? OK : json_bool(out, &v);
+}
+
+Status json_opt_text(const char **out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    return json_kind(&v) == J_NONE ? OK : json_text(out, &v);
+}
+
+Status json_opt_ints(int64_t *out, size_t *count, size_t most, const JsonAt *object,
+                     const char *key) {
+    JsonAt v, item;
+    TRY(json_member(&v, object, key));
+    if (json_kind(&v) == J_NONE) return OK;
+    if (json_kind(&v) != J_LIST) {
+        if (json_kind(&v) != J_NUMBER) return json_refuse(&v, "a whole number or a list of them");
+        *count = 1;
+        return json_int(out, &v);
     }
-    memcpy(w->text + w->bytes, text, bytes);
-    w->bytes += bytes;
-    w->text[w->bytes] = '\0';
-}
-
-static void put_char(JsonOut *w, char c) {
-    put(w, &c, 1);
-}
-
-// A new line at the current depth, when lines are wanted.
-static void put_line(JsonOut *w) {
-    if (w->indent == 0) return;
-    put_char(w, '\n');
-    for (int i = 0; i < w->depth * w->indent; i++) put_char(w, ' ');
-}
-
-// The escape of a code point, or NULL when it stands for itself.
-static const char *escape_of(char buffer[8], uint32_t code) {
-    switch (code) {
-    case '"':
-        return "\\\"";
-    case '\\':
-        return "\\\\";
-    case '\b':
-        return "\\b";
-    case '\f':
-        return "\\f";
-    case '\n':
-        return "\\n";
-    case '\r':
-        return "\\r";
-    case '\t':
-        return "\\t";
+    if (json_count(&v) > most) return json_refuse(&v, "a list of at most %zu", most);
+    for (size_t i = 0; i < json_count(&v); i++) {
+        TRY(json_item(&item, &v, i));
+        TRY(json_int(&out[i], &item));
     }
-    if (code >= 0x20) return NULL;
-    snprintf(buffer, 8, "\\u%04x", (unsigned)code);
-    return buffer;
-}
-
-// A quoted text. JSON is UTF-8 by definition: each byte that is not becomes U+FFFD.
-static void put_quoted(JsonOut *w, const char *s, size_t bytes) {
-    put_char(w, '"');
-    size_t from = 0;  // s[from..at) stands for itself and is not yet written
-    for (size_t at = 0; at < bytes;) {
-        uint32_t code;
-        char buffer[8];
-        int used = utf8_decode(&code, s + at, bytes - at);
-        const char *replacement = used == 0 ? "\xEF\xBF\xBD" : escape_of(buffer, code);
-        size_t next = at + (used == 0 ? 1 : (size_t)used);
-        if (replacement != NULL) {
-            put(w, s + from, at - from);
-            put(w, replacement, strlen(replacement));
-            from = next;
-        }
-        at = next;
-    }
-    put(w, s + from, bytes - from);
-    put_char(w, '"');
-}
-
-// Everything before a value: comma, line, key. Values at the top follow each other line by line.
-static void begin(JsonOut *w, const char *key) {
-    if (w->depth == 0) {
-        if (w->bytes > 0) put_char(w, '\n');
-    } else {
-        if (!w->first) put_char(w, ',');
-        put_line(w);
-    }
-    w->first = false;
-    if (key == NULL) return;
-    put_quoted(w, key, strlen(key));
-    put(w, ": ", w->indent > 0 ? 2 : 1);
-}
-
-// An object or array begins; `first` is about the level just opened.
-static void open_with(JsonOut *w, const char *key, char bracket) {
-    begin(w, key);
-    put_char(w, bracket);
-    w->depth++;
-    w->first = true;
-}
-
-static void close_with(JsonOut *w, char bracket) {
-    ASSERT(w->depth > 0);
-    w->depth--;
-    if (!w->first) put_line(w);  // {} and [] stay on one line
-    put_char(w, bracket);
-    w->first = false;
-}
-
-void jsonout_open_object(JsonOut *w, const char *key) {
-    open_with(w, key, '{');
-}
-void jsonout_close_object(JsonOut *w) {
-    close_with(w, '}');
-}
-void jsonout_open_array(JsonOut *w, const char *key) {
-    open_with(w, key, '[');
-}
-void jsonout_close_array(JsonOut *w) {
-    close_with(w, ']');
-}
-
-void jsonout_text(JsonOut *w, const char *key, const char *utf8) {
-    jsonout_text_n(w, key, utf8, strlen(utf8));
-}
-
-void jsonout_text_n(JsonOut *w, const char *key, const char *utf8, size_t bytes) {
-    begin(w, key);
-    put_quoted(w, utf8, bytes);
-}
-
-void jsonout_int(JsonOut *w, const char *key, int64_t v) {
-    char text[24];
-    begin(w, key);
-    put(w, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)v));
-}
-
-void jsonout_number(JsonOut *w, const char *key, double v) {
-    if (!isfinite(v)) {  // JSON has no word for these
-        jsonout_none(w, key);
-        return;
-    }
-    char text[DOUBLE_TEXT_BYTES];
-    begin(w, key);
-    put(w, text, (size_t)double_to_text(text, v));
-}
-
-void jsonout_bool(JsonOut *w, const char *key, bool v) {
-    begin(w, key);
-    put(w, v ? "true" : "false", v ? 4 : 5);
-}
-
-void jsonout_none(JsonOut *w, const char *key) {
-    begin(w, key);
-    put(w, "null", 4);
-}
-
-void jsonout_free(JsonOut *w) {
-    free(w->text);
-    *w = (JsonOut){0};
+    *count = json_count(&v);
+    return OK;
 }

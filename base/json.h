@@ -1,4 +1,9 @@
-// JSON: reading through jansson (the only file that touches it), writing by a small streaming writer.
+// JSON: reading through jansson (json.c, the only file that touches it), writing by a small streaming
+// writer (json_write.c).
+//
+// A value that is not understood never counts as absent: every getter either finds its type or
+// fails, E_FORMAT, with file, JSON path and value. What may be absent has its default in *out before
+// the call.
 #pragma once
 
 #include <stddef.h>
@@ -7,7 +12,7 @@
 
 #include "base/status.h"
 
-typedef struct json_t Json;  // a borrowed value unless said otherwise
+typedef struct json_t Json;  // an owned document
 
 // Parses `bytes` of text; duplicate keys and trailing garbage are errors (E_FORMAT, with `name`, line and column).
 // *root is owned by the caller: json_close.
@@ -15,25 +20,52 @@ Status json_open(Json **root, const char *text, size_t bytes, const char *name) 
 Status json_open_file(Json **root, const char *path) CHECKED;
 void json_close(Json *root);
 
-// Lookups return NULL / the default when the key is missing or has another type.
-Json *json_get(const Json *object, const char *key);
-Json *json_at(const Json *array, size_t index);
-size_t json_count(const Json *array_or_object);  // 0 for anything else
-bool json_is_object(const Json *v);
-bool json_is_array(const Json *v);
-bool json_is_text(const Json *v);
-bool json_is_int(const Json *v);
-bool json_is_number(const Json *v);  // integer or real
-bool json_is_bool(const Json *v);
-bool json_is_none(const Json *v);    // null, or no value at all
-const char *json_text(const Json *v, const char *fallback);  // UTF-8, borrowed
-size_t json_text_bytes(const Json *v);                       // length of json_text, NULs included
-int64_t json_int(const Json *v, int64_t fallback);
-double json_number(const Json *v, double fallback);
-bool json_bool(const Json *v, bool fallback);
-// Visits members in the file's order.
-Status json_each(const Json *object, Status (*visit)(const char *key, const Json *value, void *user),
+// A place in a document and how one gets there. Borrows the document, `up` and `key`, which must
+// stay where they are while it is in use.
+typedef struct JsonAt {
+    const Json *value;        // NULL: nothing is there
+    const struct JsonAt *up;  // the object or list it stands in; NULL: the whole document
+    const char *key;          // NULL: item `index` of a list
+    size_t index;
+    const char *file, *hint;  // of every message about it and what is inside
+} JsonAt;
+
+typedef enum { J_NONE, J_BOOL, J_NUMBER, J_TEXT, J_LIST, J_OBJECT } JsonKind;  // J_NONE: null, or nothing (value NULL)
+
+JsonAt json_top(const Json *root, const char *file, const char *hint);
+JsonKind json_kind(const JsonAt *v);
+size_t json_count(const JsonAt *v);  // of a list or an object, else 0
+// E_FORMAT: "FILE: PATH = VALUE: EXPECTED is expected". For values of the right type, too.
+Status json_refuse(const JsonAt *v, const char *expected, ...)
+    __attribute__((format(printf, 2, 3))) CHECKED;
+
+// Members and items. A member that is missing has no value; an object or list that is none is refused.
+Status json_member(JsonAt *out, const JsonAt *object, const char *key) CHECKED;
+Status json_item(JsonAt *out, const JsonAt *list, size_t index) CHECKED;  // index < json_count
+// Visits members in the file's order; member->key is the name.
+Status json_each(const JsonAt *object, Status (*visit)(const JsonAt *member, void *user),
                  void *user) CHECKED;
+
+// The value, which must be of the type. 3.0 and 1e6 are integers: writers in other languages do not keep the two apart.
+Status json_int(int64_t *out, const JsonAt *v) CHECKED;
+Status json_number(double *out, const JsonAt *v) CHECKED;  // integer or real
+Status json_bool(bool *out, const JsonAt *v) CHECKED;
+Status json_text(const char **out, const JsonAt *v) CHECKED;  // UTF-8 without NUL, borrowed
+Status json_bytes(const char **out, size_t *bytes, const JsonAt *v) CHECKED;  // a text, NULs included
+
+// A member that must be there, of the type.
+Status json_need_object(JsonAt *out, const JsonAt *object, const char *key) CHECKED;
+Status json_need_list(JsonAt *out, const JsonAt *object, const char *key) CHECKED;
+Status json_need_int(int64_t *out, const JsonAt *object, const char *key) CHECKED;
+Status json_need_text(const char **out, const JsonAt *object, const char *key) CHECKED;
+// A member that may be missing or null: *out stays what it was.
+Status json_opt_int(int64_t *out, const JsonAt *object, const char *key) CHECKED;
+Status json_opt_number(double *out, const JsonAt *object, const char *key) CHECKED;
+Status json_opt_bool(bool *out, const JsonAt *object, const char *key) CHECKED;
+Status json_opt_text(const char **out, const JsonAt *object, const char *key) CHECKED;
+// One integer, or a list of at most `most`; *count says how many.
+Status json_opt_ints(int64_t *out, size_t *count, size_t most, const JsonAt *object,
+                     const char *key) CHECKED;
 
 // Writer: builds text in memory; commas, escapes and nesting are its business. Errors cannot happen but
 // for memory (ASSERT). key may be NULL inside arrays and at the top.

@@ -210,14 +210,13 @@ const PackValue *pack_root(const Pack *p) {
     return &p->result.data;
 }
 
-// NULL is of no type: so a chain of lookups may go on after a miss.
-static bool is(const PackValue *v, msgpack_object_type type) {
-    return v != NULL && v->type == type;
-}
+// Members and items
 
-// Linear: maps here have tens of keys. The first of equal keys counts.
-const PackValue *pack_get(const PackValue *map, const char *key) {
-    if (!is(map, MSGPACK_OBJECT_MAP)) return NULL;
+static const char HINT[] = "the file is damaged, or another version wrote it";
+
+// Linear: maps here have tens of keys. The first of equal keys counts. NULL: not there.
+static const PackValue *find(const PackValue *map, const char *key) {
+    if (map->type != MSGPACK_OBJECT_MAP) return NULL;
     size_t bytes = strlen(key);
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         const msgpack_object_kv *kv = &map->via.map.ptr[i];
@@ -229,47 +228,112 @@ const PackValue *pack_get(const PackValue *map, const char *key) {
     return NULL;
 }
 
-const PackValue *pack_at(const PackValue *array, uint32_t index) {
-    if (!is(array, MSGPACK_OBJECT_ARRAY) || index >= array->via.array.size) return NULL;
-    return &array->via.array.ptr[index];
+bool pack_has(const PackValue *map, const char *key) {
+    return find(map, key) != NULL;
 }
 
-uint32_t pack_count(const PackValue *v) {
-    if (is(v, MSGPACK_OBJECT_ARRAY)) return v->via.array.size;
-    return is(v, MSGPACK_OBJECT_MAP) ? v->via.map.size : 0;
+static Status refuse(const PackValue *v, const char *key, const char *expected) {
+    FAIL(E_FORMAT, HINT, "'%s' %s: %s is expected", key,
+         v == NULL ? "is missing" : "has another type or size", expected);
 }
 
-uint64_t pack_u64(const PackValue *v, uint64_t fallback) {
-    return is(v, MSGPACK_OBJECT_POSITIVE_INTEGER) ? v->via.u64 : fallback;
+// What the value is found to be, or false.
+static bool as_u64(uint64_t *out, const PackValue *v) {
+    if (v == NULL || v->type != MSGPACK_OBJECT_POSITIVE_INTEGER) return false;
+    *out = v->via.u64;
+    return true;
 }
 
-int64_t pack_i64(const PackValue *v, int64_t fallback) {
-    if (is(v, MSGPACK_OBJECT_NEGATIVE_INTEGER)) return v->via.i64;
-    bool fits = is(v, MSGPACK_OBJECT_POSITIVE_INTEGER) && v->via.u64 <= INT64_MAX;
-    return fits ? (int64_t)v->via.u64 : fallback;
+static bool as_i64(int64_t *out, const PackValue *v) {
+    uint64_t u;
+    if (as_u64(&u, v) && u <= INT64_MAX) return *out = (int64_t)u, true;
+    if (v == NULL || v->type != MSGPACK_OBJECT_NEGATIVE_INTEGER) return false;
+    *out = v->via.i64;
+    return true;
 }
 
 // Any number: other writers store 1.0 as the integer 1.
-double pack_f64(const PackValue *v, double fallback) {
-    if (is(v, MSGPACK_OBJECT_FLOAT64) || is(v, MSGPACK_OBJECT_FLOAT32)) return v->via.f64;
-    if (is(v, MSGPACK_OBJECT_POSITIVE_INTEGER)) return (double)v->via.u64;
-    return is(v, MSGPACK_OBJECT_NEGATIVE_INTEGER) ? (double)v->via.i64 : fallback;
+static bool as_f64(double *out, const PackValue *v) {
+    if (v == NULL) return false;
+    bool real = v->type == MSGPACK_OBJECT_FLOAT64 || v->type == MSGPACK_OBJECT_FLOAT32;
+    if (real) *out = v->via.f64;
+    if (v->type == MSGPACK_OBJECT_POSITIVE_INTEGER) *out = (double)v->via.u64;
+    if (v->type == MSGPACK_OBJECT_NEGATIVE_INTEGER) *out = (double)v->via.i64;
+    return real || v->type == MSGPACK_OBJECT_POSITIVE_INTEGER ||
+           v->type == MSGPACK_OBJECT_NEGATIVE_INTEGER;
 }
 
-bool pack_bool(const PackValue *v, bool fallback) {
-    return is(v, MSGPACK_OBJECT_BOOLEAN) ? v->via.boolean : fallback;
+Status pack_map(const PackValue **out, const PackValue *map, const char *key) {
+    *out = find(map, key);
+    if (*out != NULL && (*out)->type == MSGPACK_OBJECT_MAP) return OK;
+    return refuse(*out, key, "a map");
 }
 
-void pack_text(const PackValue *v, char *dst, size_t capacity) {
-    ASSERT(capacity > 0);
-    size_t bytes = is(v, MSGPACK_OBJECT_STR) ? v->via.str.size : 0;
-    if (bytes > capacity - 1) bytes = capacity - 1;
-    if (bytes > 0) memcpy(dst, v->via.str.ptr, bytes);
-    dst[bytes] = '\0';
+Status pack_array(const PackValue **out, uint32_t *count, const PackValue *map, const char *key) {
+    *out = find(map, key);
+    *count = 0;
+    if (*out == NULL || (*out)->type != MSGPACK_OBJECT_ARRAY) return refuse(*out, key, "an array");
+    *count = (*out)->via.array.size;
+    return OK;
 }
 
-const void *pack_bytes(const PackValue *v, uint32_t *bytes) {
-    bool found = is(v, MSGPACK_OBJECT_BIN);
-    *bytes = found ? v->via.bin.size : 0;
-    return found ? v->via.bin.ptr : NULL;
+Status pack_u64(uint64_t *out, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    return as_u64(out, v) ? OK : refuse(v, key, "an integer from 0");
+}
+
+Status pack_i64(int64_t *out, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    return as_i64(out, v) ? OK : refuse(v, key, "an integer of 64 bits");
+}
+
+Status pack_f64(double *out, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    return as_f64(out, v) ? OK : refuse(v, key, "a number");
+}
+
+Status pack_bool(bool *out, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    if (v == NULL || v->type != MSGPACK_OBJECT_BOOLEAN) return refuse(v, key, "true or false");
+    *out = v->via.boolean;
+    return OK;
+}
+
+Status pack_text(char *out, size_t capacity, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    bool text = v != NULL && v->type == MSGPACK_OBJECT_STR && v->via.str.size < capacity;
+    if (!text) return refuse(v, key, "a text");
+    size_t n = v->via.str.size;
+    if (n > 0) memcpy(out, v->via.str.ptr, n);
+    out[n] = '\0';
+    return strlen(out) == n ? OK : refuse(v, key, "a text without NUL");
+}
+
+Status pack_bytes(const void **out, uint32_t *bytes, const PackValue *map, const char *key) {
+    const PackValue *v = find(map, key);
+    if (v == NULL || v->type != MSGPACK_OBJECT_BIN) return refuse(v, key, "binary");
+    *out = v->via.bin.ptr;
+    *bytes = v->via.bin.size;
+    return OK;
+}
+
+Status pack_item(const PackValue **out, const PackValue *array, uint32_t index) {
+    bool there = array->type == MSGPACK_OBJECT_ARRAY && index < array->via.array.size;
+    if (!there) FAIL(E_FORMAT, HINT, "item %u of an array is missing", index);
+    *out = &array->via.array.ptr[index];
+    return OK;
+}
+
+Status pack_item_u64(uint64_t *out, const PackValue *array, uint32_t index) {
+    const PackValue *v = NULL;
+    TRY(pack_item(&v, array, index));
+    if (as_u64(out, v)) return OK;
+    FAIL(E_FORMAT, HINT, "item %u of an array is no integer from 0", index);
+}
+
+Status pack_item_i64(int64_t *out, const PackValue *array, uint32_t index) {
+    const PackValue *v = NULL;
+    TRY(pack_item(&v, array, index));
+    if (as_i64(out, v)) return OK;
+    FAIL(E_FORMAT, HINT, "item %u of an array is no integer of 64 bits", index);
 }

@@ -24,14 +24,18 @@ typedef struct msgpack_object PackValue;       // a borrowed value inside it
 Status pack_open(Pack **p, const char *data, size_t bytes, const char *name) CHECKED;  // copies; E_FORMAT
 void pack_close(Pack *p);
 const PackValue *pack_root(const Pack *p);
-// Lookups: NULL / fallback when missing or of another type.
-const PackValue *pack_get(const PackValue *map, const char *key);
-const PackValue *pack_at(const PackValue *array, uint32_t index);
-uint32_t pack_count(const PackValue *array_or_map);
-uint64_t pack_u64(const PackValue *v, uint64_t fallback);
-int64_t pack_i64(const PackValue *v, int64_t fallback);
-double pack_f64(const PackValue *v, double fallback);
-bool pack_bool(const PackValue *v, bool fallback);
-// Text of a value, copied and cut to `capacity`-1; "" when missing.
-void pack_text(const PackValue *v, char *dst, size_t capacity);
-const void *pack_bytes(const PackValue *v, uint32_t *bytes);
+// Members of a map and items of an array. One that is missing or of another type is refused: E_FORMAT
+// with its key or number, to which the caller adds the file. No value stands for another.
+Status pack_map(const PackValue **out, const PackValue *map, const char *key) CHECKED;
+Status pack_array(const PackValue **out, uint32_t *count, const PackValue *map,
+                  const char *key) CHECKED;
+Status pack_u64(uint64_t *out, const PackValue *map, const char *key) CHECKED;
+Status pack_i64(int64_t *out, const PackValue *map, const char *key) CHECKED;
+Status pack_f64(double *out, const PackValue *map, const char *key) CHECKED;  // any number
+Status pack_bool(bool *out, const PackValue *map, const char *key) CHECKED;
+Status pack_text(char *out, size_t capacity, const PackValue *map, const char *key) CHECKED;  // must fit
+Status pack_bytes(const void **out, uint32_t *bytes, const PackValue *map, const char *key) CHECKED;
+bool pack_has(const PackValue *map, const char *key);  // for members that older files do not have
+Status pack_item(const PackValue **out, const PackValue *array, uint32_t index) CHECKED;
+Status pack_item_u64(uint64_t *out, const PackValue *array, uint32_t index) CHECKED;
+Status pack_item_i64(int64_t *out, const PackValue *array, uint32_t index) CHECKED;

@@ -100,8 +100,8 @@ Status checkpoint_verify(const char *step_dir) CHECKED;
 // model.safetensors, or model.safetensors.index.json and its shards. Missing, extra or misshapen tensors: E_FORMAT.
 // lm_head.weight may be absent when `tied`; when present and tied it must equal the embedding.
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
-// *tied_differs: lm_head is present and differs from the embedding (then the model is not tied).
-Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHECKED;
+// The last of these conditions alone, before anything large is done with a tied model. E_FORMAT.
+Status hf_check_tied(const char *dir) CHECKED;
 // max_shard_bytes 0: one file. The index is written when there are several.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one

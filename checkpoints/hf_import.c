@@ -79,34 +79,38 @@ static Found find(const HfDir *d, const char *name) {
 // --- the index ---
 
 // A visitor of weight_map.
-static Status open_mapped(const char *tensor, const Json *value, void *user) {
+static Status open_mapped(const JsonAt *tensor, void *user) {
     HfDir *d = user;
-    const char *name = json_text(value, "");
+    const char *name;
+    TRY(json_text(&name, tensor));
     if (!file__is_plain(name)) {  // a name with a way out of the directory could read any file
         FAIL(E_FORMAT, "the index is damaged or hostile: do not use it",
              "%s: tensor '%.160s' is said to be in '%.200s', which is no plain file name",
-             d->index_path, tensor, name);
+             d->index_path, tensor->key, name);
     }
     return add_shard(d, name);
 }
 
 // A visitor of weight_map: the promise is kept.
-static Status check_mapped(const char *tensor, const Json *value, void *user) {
+static Status check_mapped(const JsonAt *tensor, void *user) {
     const HfDir *d = user;
+    const char *name;
+    TRY(json_text(&name, tensor));
     for (int i = 0; i < d->count; i++) {
-        if (strcmp(d->shards[i].name, json_text(value, "")) != 0) continue;
-        if (st_find(d->shards[i].file, tensor) != NULL) return OK;
+        if (strcmp(d->shards[i].name, name) != 0) continue;
+        if (st_find(d->shards[i].file, tensor->key) != NULL) return OK;
     }
     FAIL(E_FORMAT, "fetch the missing shard again", "%s: tensor '%.160s' is not in '%.200s'",
-         d->index_path, tensor, json_text(value, ""));
+         d->index_path, tensor->key, name);
 }
 
 // With check_mapped this also excludes a name in two shards.
-static Status check_unmapped(const HfDir *d, const Json *map) {
+static Status check_unmapped(const HfDir *d, const JsonAt *map) {
     for (int i = 0; i < d->count; i++) {
         for (int t = 0; t < st_count(d->shards[i].file); t++) {
-            const char *name = st_tensor(d->shards[i].file, t)->name;
-            if (strcmp(json_text(json_get(map, name), ""), d->shards[i].name) == 0) continue;
+            const char *name = st_tensor(d->shards[i].file, t)->name, *shard = "";
+            TRY(json_opt_text(&shard, map, name));
+            if (strcmp(shard, d->shards[i].name) == 0) continue;
             FAIL(E_FORMAT, "index and shards do not belong together: fetch both again",
                  "%s: tensor '%s' of %s is not listed there", d->index_path, name,
                  d->shards[i].name);
@@ -117,14 +121,11 @@ static Status check_unmapped(const HfDir *d, const Json *map) {
 
 static Status open_sharded(HfDir *d) {
     TRY(json_open_file(&d->index, d->index_path));
-    const Json *map = json_get(d->index, "weight_map");
-    if (!json_is_object(map)) {
-        FAIL(E_FORMAT, "fetch the index again", "%s: 'weight_map' is missing or not an object",
-             d->index_path);
-    }
-    TRY(json_each(map, open_mapped, d));
-    TRY(json_each(map, check_mapped, d));
-    return check_unmapped(d, map);
+    JsonAt top = json_top(d->index, d->index_path, "fetch the index again"), map;
+    TRY(json_need_object(&map, &top, "weight_map"));
+    TRY(json_each(&map, open_mapped, d));
+    TRY(json_each(&map, check_mapped, d));
+    return check_unmapped(d, &map);
 }
 
 // A single file wins, as it does in the reference library.
@@ -234,22 +235,26 @@ static Status compare_values(Found a, Found b, bool *equal) {
     return st;
 }
 
-// A head without an embedding counts as different.
-static Status peek_tied(const HfDir *d, bool *head_present, bool *tied_differs) {
+// Libraries disagree about a tied model with a head of its own: transformers 4 ignores the head, 5
+// takes it and no longer ties.
+static Status check_tied(const HfDir *d) {
     Found head = find(d, HEAD), embedding = find(d, EMBEDDING);
-    *head_present = head.tensor != NULL;
-    *tied_differs = false;
-    if (head.tensor == NULL) return OK;
     bool equal = false;
+    if (head.tensor == NULL) return OK;
     if (embedding.tensor != NULL) TRY(compare_values(embedding, head, &equal));
-    *tied_differs = !equal;
-    return OK;
+    if (equal) return OK;
+    FAIL(
+        E_FORMAT,
+        "to use the head, say \"tie_word_embeddings\": false in config.json; to use the embedding, "
+        "remove the tensor",
+        "%s: '%s' differs from '%s', but config.json ties them (tie_word_embeddings)", d->path,
+        HEAD, EMBEDDING);
 }
 
-Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) {
+Status hf_check_tied(const char *dir) {
     HfDir d;
     TRY(hf_open(&d, dir));
-    Status st = peek_tied(&d, head_present, tied_differs);
+    Status st = check_tied(&d);
     hf_close(&d);
     return st;
 }
@@ -257,12 +262,7 @@ Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) {
 static Status check_all(const HfDir *d, const ParamSet *ps, bool tied) {
     for (int i = 0; i < ps->count; i++) TRY(check_row(d, &ps->rows[i]));
     TRY(check_extra(d, ps, tied));
-    if (!tied) return OK;
-    bool present, differs;
-    TRY(peek_tied(d, &present, &differs));
-    if (!differs) return OK;
-    FAIL(E_FORMAT, TIED_HINT, "%s: '%s' differs from '%s', so the two are not tied", d->path, HEAD,
-         EMBEDDING);
+    return tied ? check_tied(d) : OK;
 }
 
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {

@@ -109,25 +109,30 @@ Status manifest__write(const char *step_dir, const Manifest *m, const FileTable 
 // --- reading ---
 
 // A copy with a NUL behind it.
-static Status copy_bytes(const PackValue *v, char **out, size_t *bytes, const char *what) {
-    uint32_t n = 0;
-    const void *data = pack_bytes(v, &n);
-    if (data == NULL) FAIL(E_FORMAT, HINT, "'%s' is missing", what);
+static Status copy_bytes(const PackValue *root, char **out, size_t *bytes, const char *key) {
+    uint32_t n;
+    const void *data;
+    TRY(pack_bytes(&data, &n, root, key));
     *out = malloc((size_t)n + 1);
-    if (*out == NULL) FAIL(E_NOMEM, "free memory on this machine", "no memory for '%s'", what);
+    if (*out == NULL) FAIL(E_NOMEM, "free memory on this machine", "no memory for '%s'", key);
     memcpy(*out, data, n);
     (*out)[n] = '\0';
     *bytes = n;
     return OK;
 }
 
-static Hash128 read_hash128(const PackValue *v) {
-    return (Hash128){pack_u64(pack_at(v, 0), 0), pack_u64(pack_at(v, 1), 0)};
+static Status read_hash128(const PackValue *root, const char *key, Hash128 *out) {
+    const PackValue *pair;
+    uint32_t count;
+    TRY(pack_array(&pair, &count, root, key));
+    TRY(pack_item_u64(&out->low, pair, 0));
+    return pack_item_u64(&out->high, pair, 1);
 }
 
 // An axis of the mesh that saved: at least 1.
 static Status read_extent(const PackValue *root, const char *key, int *out) {
-    int64_t v = pack_i64(pack_get(root, key), 0);
+    int64_t v;
+    TRY(pack_i64(&v, root, key));
     if (v < 1 || v > INT32_MAX) FAIL(E_FORMAT, HINT, "'%s' is %lld", key, (long long)v);
     *out = (int)v;
     return OK;
@@ -136,53 +141,59 @@ static Status read_extent(const PackValue *root, const char *key, int *out) {
 // The checksum finds accidents, not forgeries: values are checked as if there were none.
 static Status read_values(const PackValue *root, Manifest *m) {
     char format[64];
-    pack_text(pack_get(root, "format"), format, sizeof format);
-    int64_t version = pack_i64(pack_get(root, "version"), 0);
+    int64_t version;
+    TRY(pack_text(format, sizeof format, root, "format"));
+    TRY(pack_i64(&version, root, "version"));
     if (strcmp(format, FORMAT_NAME) != 0) FAIL(E_FORMAT, HINT, "not a checkpoint of this program");
     if (version != FORMAT_VERSION) {
         FAIL(E_FORMAT, "use the version of sterna that wrote it",
              "format version %lld, this program reads %d", (long long)version, FORMAT_VERSION);
     }
-    m->step = pack_i64(pack_get(root, "step"), -1);
-    if (m->step < 0) FAIL(E_FORMAT, HINT, "'step' is missing or negative");
+    TRY(pack_i64(&m->step, root, "step"));
+    if (m->step < 0) FAIL(E_FORMAT, HINT, "'step' is negative");
     TRY(read_extent(root, "dp", &m->dp));
     TRY(read_extent(root, "sp", &m->sp));
     TRY(read_extent(root, "tp", &m->tp));
-    m->corpus = read_hash128(pack_get(root, "corpus"));
-    m->tokenizer = read_hash128(pack_get(root, "tokenizer"));
+    TRY(read_hash128(root, "corpus", &m->corpus));
+    TRY(read_hash128(root, "tokenizer", &m->tokenizer));
     size_t bytes;
-    TRY(copy_bytes(pack_get(root, "config"), &m->config, &bytes, "config"));
-    return copy_bytes(pack_get(root, "state"), &m->state, &m->state_bytes, "state");
+    TRY(copy_bytes(root, &m->config, &bytes, "config"));
+    return copy_bytes(root, &m->state, &m->state_bytes, "state");
 }
 
 // A file name is joined to the directory later, so it must not lead out of it.
 static Status read_file_record(const PackValue *v, FileRecord *r) {
-    pack_text(pack_get(v, "file"), r->file, sizeof r->file);
+    const PackValue *tensors, *pair;
+    uint32_t count;
+    TRY(pack_text(r->file, sizeof r->file, v, "file"));
     if (!file__is_plain(r->file)) FAIL(E_FORMAT, HINT, "'%s' is not a plain file name", r->file);
-    r->bytes = pack_u64(pack_get(v, "bytes"), 0);
-    r->header_hash = pack_u64(pack_get(v, "header_xxh3_64"), 0);
-    const PackValue *tensors = pack_get(v, "tensors");
-    uint32_t count = pack_count(tensors);
+    TRY(pack_u64(&r->bytes, v, "bytes"));
+    TRY(pack_u64(&r->header_hash, v, "header_xxh3_64"));
+    TRY(pack_array(&tensors, &count, v, "tensors"));
     if (count > INT32_MAX) FAIL(E_FORMAT, HINT, "%s: %u tensors", r->file, count);
     r->tensor_hash = calloc((size_t)count + 1, sizeof *r->tensor_hash);
     if (r->tensor_hash == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "no memory for checksums");
     r->tensor_count = (int)count;
-    for (uint32_t i = 0; i < count; i++)
-        r->tensor_hash[i] = pack_u64(pack_at(pack_at(tensors, i), 1), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        TRY(pack_item(&pair, tensors, i));
+        TRY(pack_item_u64(&r->tensor_hash[i], pair, 1));
+    }
     return OK;
 }
 
 static Status read_files(const PackValue *root, FileTable *files) {
-    const PackValue *list = pack_get(root, "files");
-    uint32_t count = pack_count(list);
+    const PackValue *list, *file;
+    uint32_t count;
+    TRY(pack_array(&list, &count, root, "files"));
     if (count > INT32_MAX) FAIL(E_FORMAT, HINT, "%u files", count);
     files->files = calloc((size_t)count + 1, sizeof *files->files);
     if (files->files == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "no memory for the list of files");
     for (uint32_t i = 0; i < count; i++) {
         files->count++;  // before reading: what a failed record holds is freed with the table
-        TRY(read_file_record(pack_at(list, i), &files->files[i]));
+        TRY(pack_item(&file, list, i));
+        TRY(read_file_record(file, &files->files[i]));
     }
     return OK;
 }
@@ -192,9 +203,12 @@ static Status read_body(const char *data, size_t bytes, Manifest *m, FileTable *
     Status st = OK;
     Pack *outer = NULL, *inner = NULL;
     TRY_GOTO(pack_open(&outer, data, bytes, MANIFEST_FILE));
-    uint32_t n = 0;
-    const char *body = pack_bytes(pack_get(pack_root(outer), "manifest"), &n);
-    if (body == NULL || hash64(body, n) != pack_u64(pack_get(pack_root(outer), "xxh3_64"), 0)) {
+    uint32_t n;
+    uint64_t checksum;
+    const void *body;
+    TRY_GOTO(pack_bytes(&body, &n, pack_root(outer), "manifest"));
+    TRY_GOTO(pack_u64(&checksum, pack_root(outer), "xxh3_64"));
+    if (hash64(body, n) != checksum) {
         st = err_set(E_FORMAT, HINT, "the checksum of its contents is wrong");
         goto done;
     }

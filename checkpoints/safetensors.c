@@ -30,7 +30,7 @@ struct StFile {
 // Names come from the file and are cut, so that a message stays a line.
 __attribute__((format(printf, 3, 4))) static Status bad(const StFile *f, const char *tensor,
                                                         const char *fmt, ...) {
-    char cause[512];
+    char cause[600];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(cause, sizeof cause, fmt, ap);
@@ -82,17 +82,18 @@ static Status parse_name(const StFile *f, StTensor *t, const char *name) {
 }
 
 // Fills dims and the bytes they need. No product is formed before it is known to fit.
-static Status parse_shape(const StFile *f, StTensor *t, const Json *shape) {
-    if (!json_is_array(shape)) return bad(f, t->name, "'shape' is missing or not a list");
-    if (json_count(shape) > MAX_DIMS) {
-        return bad(f, t->name, "%zu dimensions, at most %d are supported", json_count(shape),
+static Status parse_shape(const StFile *f, StTensor *t, const JsonAt *entry) {
+    JsonAt shape, dim;
+    TRY(json_need_list(&shape, entry, "shape"));
+    if (json_count(&shape) > MAX_DIMS) {
+        return bad(f, t->name, "%zu dimensions, at most %d are supported", json_count(&shape),
                    MAX_DIMS);
     }
-    t->ndim = (int)json_count(shape);
+    t->ndim = (int)json_count(&shape);
     for (int i = 0; i < t->ndim; i++) {
-        t->dim[i] =
-            json_is_int(json_at(shape, (size_t)i)) ? json_int(json_at(shape, (size_t)i), -1) : -1;
-        if (t->dim[i] < 0) return bad(f, t->name, "dimension %d of 'shape' is not a count", i);
+        TRY(json_item(&dim, &shape, (size_t)i));
+        TRY(json_int(&t->dim[i], &dim));
+        if (t->dim[i] < 0) return json_refuse(&dim, "a count");
     }
 
     // A zero anywhere makes the product zero, but the others must not overflow before it is met.
@@ -107,12 +108,15 @@ static Status parse_shape(const StFile *f, StTensor *t, const Json *shape) {
 }
 
 // The pair must lie in the data section and span exactly what shape and dtype need.
-static Status parse_offsets(const StFile *f, StTensor *t, const Json *offsets) {
-    if (!json_is_array(offsets) || json_count(offsets) != 2 || !json_is_int(json_at(offsets, 0)) ||
-        !json_is_int(json_at(offsets, 1))) {
-        return bad(f, t->name, "'data_offsets' is not a pair of integers");
-    }
-    int64_t begin = json_int(json_at(offsets, 0), -1), end = json_int(json_at(offsets, 1), -1);
+static Status parse_offsets(const StFile *f, StTensor *t, const JsonAt *entry) {
+    JsonAt offsets, v;
+    int64_t begin, end;
+    TRY(json_need_list(&offsets, entry, "data_offsets"));
+    if (json_count(&offsets) != 2) return json_refuse(&offsets, "a pair of whole numbers");
+    TRY(json_item(&v, &offsets, 0));
+    TRY(json_int(&begin, &v));
+    TRY(json_item(&v, &offsets, 1));
+    TRY(json_int(&end, &v));
     if (begin < 0 || end < begin || (uint64_t)end > f->data_bytes) {
         return bad(f, t->name, "offsets [%lld, %lld] do not lie in the %zu bytes of data",
                    (long long)begin, (long long)end, f->data_bytes);
@@ -128,29 +132,25 @@ static Status parse_offsets(const StFile *f, StTensor *t, const Json *offsets) {
     return OK;
 }
 
-static Status metadata_check(const char *key, const Json *value, void *user) {
-    (void)key;
-    if (!json_is_text(value)) return bad(user, NULL, "'__metadata__' may hold texts only");
-    return OK;
+static Status metadata_check(const JsonAt *member, void *user) {
+    (void)user;
+    return json_kind(member) == J_TEXT ? OK : json_refuse(member, "a text");
 }
 
 // One member of the header. f->count grows only when the entry is whole.
-static Status parse_entry(const char *key, const Json *value, void *user) {
+static Status parse_entry(const JsonAt *entry, void *user) {
     StFile *f = user;
-    if (strcmp(key, "__metadata__") == 0) {
-        if (!json_is_object(value)) return bad(f, NULL, "'__metadata__' is not an object");
-        return json_each(value, metadata_check, f);
-    }
+    if (strcmp(entry->key, "__metadata__") == 0) return json_each(entry, metadata_check, NULL);
     StTensor *t = &f->tensors[f->count];
-    TRY(parse_name(f, t, key));
-    if (!json_is_object(value)) return bad(f, t->name, "its entry is not an object");
-    const char *dtype = json_text(json_get(value, "dtype"), "");
+    const char *dtype;
+    TRY(parse_name(f, t, entry->key));
+    TRY(json_need_text(&dtype, entry, "dtype"));
     if (!dtype__parse(&t->dtype, dtype)) {
         return bad(f, t->name, "dtype '%.40s' is not supported (F32, F64, BF16, F16, I64, I32 are)",
                    dtype);
     }
-    TRY(parse_shape(f, t, json_get(value, "shape")));
-    TRY(parse_offsets(f, t, json_get(value, "data_offsets")));
+    TRY(parse_shape(f, t, entry));
+    TRY(parse_offsets(f, t, entry));
     f->count++;
     return OK;
 }
@@ -191,8 +191,8 @@ static Status check_coverage(StFile *f) {
 
 // Both tables are sized by the number of members, which the length of the text bounds.
 static Status parse_header(StFile *f, const Json *root) {
-    if (!json_is_object(root)) return bad(f, NULL, "the header is not a JSON object");
-    size_t entries = json_count(root);
+    JsonAt top = json_top(root, f->path, HINT);
+    size_t entries = json_count(&top);
     if (entries > INT_MAX) return bad(f, NULL, "%zu tensors", entries);
     f->tensors = calloc(entries + 1, sizeof *f->tensors);
     f->by_name = calloc(entries + 1, sizeof *f->by_name);
@@ -200,7 +200,7 @@ static Status parse_header(StFile *f, const Json *root) {
         FAIL(E_NOMEM, "free memory on this machine", "%s: no memory for a table of %zu tensors",
              f->path, entries);
     }
-    TRY(json_each(root, parse_entry, f));
+    TRY(json_each(&top, parse_entry, f));
     TRY(check_coverage(f));
     for (int i = 0; i < f->count; i++) f->by_name[i] = &f->tensors[i];
     if (f->count > 0) qsort(f->by_name, (size_t)f->count, sizeof(f->by_name[0]), compare_names);

@@ -143,90 +143,116 @@ Status index__write(const Index *ix, const char *dir) {
 
 // --- reading ---
 
-// Missing values read as 0: what must not be 0 is checked below, and the hash covers the whole file
-// anyway.
-static Hash128 read_hash128(const PackValue *root, const char *key) {
-    Hash128 h = {0};
-    uint32_t bytes = 0;
-    const void *data = pack_bytes(pack_get(root, key), &bytes);
-    if (data != NULL && bytes == sizeof h) memcpy(&h, data, sizeof h);
-    return h;
+static Status read_hash128(Hash128 *out, const PackValue *root, const char *key) {
+    uint32_t bytes;
+    const void *data;
+    TRY(pack_bytes(&data, &bytes, root, key));
+    if (bytes != sizeof *out) FAIL(E_FORMAT, REBUILD, "'%s' has %u bytes", key, bytes);
+    memcpy(out, data, sizeof *out);
+    return OK;
 }
 
-static void read_shard(IndexShard *s, const PackValue *v) {
-    s->tokens = pack_u64(pack_get(v, "tokens"), 0);
-    s->docs = pack_u64(pack_get(v, "docs"), 0);
-    s->hash = pack_u64(pack_get(v, "hash"), 0);
+static Status read_shard(IndexShard *s, const PackValue *v) {
+    TRY(pack_u64(&s->tokens, v, "tokens"));
+    TRY(pack_u64(&s->docs, v, "docs"));
+    return pack_u64(&s->hash, v, "hash");
 }
 
-static void read_source(SourceReport *r, const PackValue *v) {
-    pack_text(pack_get(v, "name"), r->name, sizeof r->name);
-    r->docs = pack_i64(pack_get(v, "docs"), 0);
-    r->bytes = pack_i64(pack_get(v, "bytes"), 0);
-    r->tokens = pack_i64(pack_get(v, "tokens"), 0);
-    r->duplicates = pack_i64(pack_get(v, "duplicates"), 0);
-    r->held_out_docs = pack_i64(pack_get(v, "held_out_docs"), 0);
-    r->weight = pack_f64(pack_get(v, "weight"), 0);
+static Status read_source(SourceReport *r, const PackValue *v) {
+    TRY(pack_text(r->name, sizeof r->name, v, "name"));
+    TRY(pack_i64(&r->docs, v, "docs"));
+    TRY(pack_i64(&r->bytes, v, "bytes"));
+    TRY(pack_i64(&r->tokens, v, "tokens"));
+    TRY(pack_i64(&r->duplicates, v, "duplicates"));
+    TRY(pack_i64(&r->held_out_docs, v, "held_out_docs"));
+    return pack_f64(&r->weight, v, "weight");
 }
 
-static Status read_sources(Index *ix, const PackValue *sources, const char *path) {
-    uint32_t count = pack_count(sources), shards = 0;
-    if (count > MAX_SOURCES)
-        FAIL(E_FORMAT, REBUILD, "%s: %u sources, at most %d", path, count, MAX_SOURCES);
-    for (uint32_t k = 0; k < count; k++)
-        shards += pack_count(pack_get(pack_at(sources, k), "shards"));
-    if (shards > MAX_SHARDS) FAIL(E_FORMAT, REBUILD, "%s: %u shards", path, shards);
+// Room for the shards of all sources, counted before it is taken.
+static Status reserve_shards(Index *ix, const PackValue *sources) {
+    uint32_t shards = 0, count;
+    for (uint32_t k = 0; k < (uint32_t)ix->report.count; k++) {
+        const PackValue *v, *list;
+        TRY(pack_item(&v, sources, k));
+        TRY(pack_array(&list, &count, v, "shards"));
+        if (count > MAX_SHARDS - shards) FAIL(E_FORMAT, REBUILD, "more than %d shards", MAX_SHARDS);
+        shards += count;
+    }
     ix->shards = calloc(shards + 1, sizeof *ix->shards);
-    if (ix->shards == NULL) FAIL(E_NOMEM, NULL, "%s: no memory for %u shards", path, shards);
+    if (ix->shards == NULL) FAIL(E_NOMEM, NULL, "no memory for %u shards", shards);
+    return OK;
+}
 
-    // Source and number of a shard are its place in the lists.
+// Source and number of a shard are its place in the lists.
+static Status read_shards(Index *ix, const PackValue *source, uint32_t k) {
+    const PackValue *list, *v;
+    uint32_t count;
+    int64_t tokens = 0;
+    TRY(pack_array(&list, &count, source, "shards"));
+    for (uint32_t i = 0; i < count; i++) {
+        IndexShard *s = &ix->shards[ix->shard_count++];
+        TRY(pack_item(&v, list, i));
+        TRY(read_shard(s, v));
+        s->source = (int32_t)k;
+        s->number = (int32_t)i;
+        tokens += (int64_t)s->tokens;
+    }
+    if (tokens != ix->report.source[k].tokens)
+        FAIL(E_FORMAT, REBUILD, "shards of '%s' hold %lld tokens, not %lld",
+             ix->report.source[k].name, (long long)tokens, (long long)ix->report.source[k].tokens);
+    return OK;
+}
+
+static Status read_sources(Index *ix, const PackValue *root) {
+    const PackValue *sources, *v;
+    uint32_t count;
+    TRY(pack_array(&sources, &count, root, "sources"));
+    if (count > MAX_SOURCES) FAIL(E_FORMAT, REBUILD, "%u sources, at most %d", count, MAX_SOURCES);
     ix->report.count = (int)count;
+    TRY(reserve_shards(ix, sources));
     for (uint32_t k = 0; k < count; k++) {
-        const PackValue *v = pack_at(sources, k), *list = pack_get(v, "shards");
-        read_source(&ix->report.source[k], v);
-        int64_t tokens = 0;
-        for (uint32_t i = 0; i < pack_count(list); i++) {
-            IndexShard *s = &ix->shards[ix->shard_count++];
-            read_shard(s, pack_at(list, i));
-            s->source = (int32_t)k;
-            s->number = (int32_t)i;
-            tokens += (int64_t)s->tokens;
-        }
-        if (tokens != ix->report.source[k].tokens)
-            FAIL(E_FORMAT, REBUILD, "%s: shards of '%s' hold %lld tokens, not %lld", path,
-                 ix->report.source[k].name, (long long)tokens,
-                 (long long)ix->report.source[k].tokens);
+        TRY(pack_item(&v, sources, k));
+        TRY(read_source(&ix->report.source[k], v));
+        TRY(read_shards(ix, v, k));
     }
     return OK;
 }
 
-static Status index_parse(Index *ix, const PackValue *root, const char *path) {
-    int64_t version = pack_i64(pack_get(root, "version"), -1);
+static Status read_report(CorpusReport *r, const PackValue *root) {
+    TRY(pack_bool(&r->embedded_sample, root, "embedded_sample"));
+    TRY(pack_f64(&r->bytes_per_token, root, "bytes_per_token"));
+    TRY(pack_i64(&r->holdout_bytes, root, "holdout_bytes"));
+    return pack_i64(&r->holdout_tokens, root, "holdout_tokens");
+}
+
+static Status index_parse(Index *ix, const PackValue *root) {
+    int64_t version, vocab, eod;
+    const PackValue *holdout;
+    TRY(pack_i64(&version, root, "version"));
     if (version != CORPUS_VERSION)
-        FAIL(E_FORMAT, REBUILD, "%s: corpus version %lld, this program reads %d", path,
-             (long long)version, CORPUS_VERSION);
-    ix->identity = read_hash128(root, "identity");
-    ix->tokenizer = read_hash128(root, "tokenizer");
-    ix->corpus = read_hash128(root, "corpus");
-    ix->tokenizer_file = pack_u64(pack_get(root, "tokenizer_file"), 0);
-    ix->holdout_file = pack_u64(pack_get(root, "holdout_file"), 0);
-    int64_t vocab = pack_i64(pack_get(root, "vocab"), 0), eod = pack_i64(pack_get(root, "eod"), -1);
+        FAIL(E_FORMAT, REBUILD, "corpus version %lld, this program reads %d", (long long)version,
+             CORPUS_VERSION);
+    TRY(read_hash128(&ix->identity, root, "identity"));
+    TRY(read_hash128(&ix->tokenizer, root, "tokenizer"));
+    TRY(read_hash128(&ix->corpus, root, "corpus"));
+    TRY(pack_u64(&ix->tokenizer_file, root, "tokenizer_file"));
+    TRY(pack_u64(&ix->holdout_file, root, "holdout_file"));
+    TRY(pack_i64(&vocab, root, "vocab"));
+    TRY(pack_i64(&eod, root, "eod"));
     if (vocab < 1 || vocab > INT32_MAX || eod < 0 || eod >= vocab)
-        FAIL(E_FORMAT, REBUILD, "%s: vocabulary of %lld with end-of-document token %lld", path,
+        FAIL(E_FORMAT, REBUILD, "vocabulary of %lld with end-of-document token %lld",
              (long long)vocab, (long long)eod);
     ix->vocab = (int)vocab;
     ix->eod = (uint32_t)eod;
-    ix->report.embedded_sample = pack_bool(pack_get(root, "embedded_sample"), false);
-    ix->report.bytes_per_token = pack_f64(pack_get(root, "bytes_per_token"), 0);
-    ix->report.holdout_bytes = pack_i64(pack_get(root, "holdout_bytes"), 0);
-    ix->report.holdout_tokens = pack_i64(pack_get(root, "holdout_tokens"), 0);
-    read_shard(&ix->holdout, pack_get(root, "holdout"));
-    TRY(read_sources(ix, pack_get(root, "sources"), path));
+    TRY(read_report(&ix->report, root));
+    TRY(pack_map(&holdout, root, "holdout"));
+    TRY(read_shard(&ix->holdout, holdout));
+    TRY(read_sources(ix, root));
 
     // Resuming a run relies on this hash: recompute it from what was just read.
     Hash128 corpus = index__corpus_hash(ix);
     if (corpus.low != ix->corpus.low || corpus.high != ix->corpus.high)
-        FAIL(E_FORMAT, REBUILD, "%s: the corpus hash does not fit the shards listed", path);
+        FAIL(E_FORMAT, REBUILD, "the corpus hash does not fit the shards listed");
     return OK;
 }
 
@@ -247,7 +273,8 @@ Status index__read(Index *ix, const char *dir) {
         goto done;
     }
     TRY_GOTO(pack_open(&pack, data, bytes, path));
-    TRY_GOTO(index_parse(ix, pack_root(pack), path));
+    st = index_parse(ix, pack_root(pack));
+    if (st != OK) err_context(st, "%s", path);
 done:
     pack_close(pack);
     free(data);

@@ -96,6 +96,11 @@ Status inputs__outside(const Inputs *in, const char *key, const char *path) CHEC
 // tokenizer file.
 Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *cfg) CHECKED;
 
+// --- tokenizer_file.c ---
+// Writes tokenizer.json to `dir`: `bpe`, or the file it was read from (given, "": none). Not collective.
+Status tokenizer__write(uint64_t *file_hash, const char *dir, const Bpe *bpe,
+                        const char *given) CHECKED;
+
 // --- packer.c: from tokens on every rank to files ---
 // Encoded documents of one rank, in the order of its DocList.
 typedef struct Tokens {

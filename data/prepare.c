@@ -307,18 +307,6 @@ static Status eod_find(const Prep *p, uint32_t *eod) {
          "%s: no token that ends a document", p->cfg->tokenizer);
 }
 
-// The corpus carries its tokenizer, also one that was given.
-static Status tokenizer_write(Prep *p) {
-    char path[PATH_BYTES], *text;
-    size_t bytes;
-    path_join(path, p->tmp, TOKENIZER_FILE);
-    TRY(bpe_write_hf(p->bpe, path));
-    TRY(file_read(path, &text, &bytes));
-    p->index.tokenizer_file = hash64(text, bytes);
-    free(text);
-    return OK;
-}
-
 // Trained or read, and the same everywhere. Collective.
 static Status prep_tokenizer(Prep *p) {
     Comm *world = p->mesh->world;
@@ -330,7 +318,8 @@ static Status prep_tokenizer(Prep *p) {
     p->index.vocab = bpe_vocab(p->bpe);
     comm_check_same(world, p->index.tokenizer.low, "tokenizer");
     Status st = eod_find(p, &p->index.eod);
-    if (st == OK && p->mesh->rank == 0) st = tokenizer_write(p);
+    if (st == OK && p->mesh->rank == 0)
+        st = tokenizer__write(&p->index.tokenizer_file, p->tmp, p->bpe, p->cfg->tokenizer);
     TRY(agree(st, world));
     p->plan = (PackPlan){.dir = p->tmp,
                          .tokenizer = p->index.tokenizer,

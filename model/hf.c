@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "model/internal.h"
 
 static const char TNL_TYPE[] = "transnormer", LLAMA_TYPE[] = "llama",
@@ -17,29 +16,13 @@ static const char TNL_TYPE[] = "transnormer", LLAMA_TYPE[] = "llama",
 static const char HINT[] = "only models of these kinds can be read: see docs/formats.md";
 static const double TNL_EPS = 1e-6, TNL_STD = 0.02, LLAMA_EPS = 1e-6, LLAMA_STD = 0.02,
                     ROPE_BASE = 10000;
-enum {
-    REQUIRED = INT_MIN,
-    WINDOW_DEFAULT = 1024,
-    MAX_WIDTH = 1 << 22,
-    MAX_VOCAB = 1 << 24,
-    VALUE_BYTES = 80
-};
-
-// What messages need: the value asked for and the file it stands in.
-typedef struct Source {
-    const Json *root;
-    const char *path;
-} Source;
+enum { REQUIRED = INT_MIN, WINDOW_DEFAULT = 1024, MAX_WIDTH = 1 << 22, MAX_VOCAB = 1 << 24 };
 
 typedef struct IntKey {
     const char *key;
     size_t offset;  // into ModelConfig
     int min, max, fallback;
 } IntKey;
-
-typedef struct FixedKey {  // may be absent; any other value is another model
-    const char *key, *value;
-} FixedKey;
 
 #define AT(member) offsetof(ModelConfig, member)
 // clang-format off
@@ -51,7 +34,8 @@ static const IntKey TNL_INTS[] = {
     {"glu_dim", AT(ffn), -1, MAX_WIDTH, -1},  // -1: the width
 };
 static const FixedKey TNL_FIXED[] = {
-    {"linear_act_fun", "silu"}, {"norm_type", "simplermsnorm"}, {"bias", "false"},
+    {"linear_act_fun", J_TEXT, "silu", 0}, {"norm_type", J_TEXT, "simplermsnorm", 0}, {"bias", J_BOOL, "", 0},
+    {"quantization_config", J_NONE, "", 0},
 };
 static const IntKey LLAMA_INTS[] = {
     {"vocab_size", AT(vocab), 1, MAX_VOCAB, REQUIRED},
@@ -61,8 +45,8 @@ static const IntKey LLAMA_INTS[] = {
     {"num_key_value_heads", AT(kv_heads), 1, MAX_WIDTH, 0},  // 0: as many as heads
     {"intermediate_size", AT(ffn), 1, MAX_WIDTH, REQUIRED},
 };
-static const FixedKey LLAMA_FIXED[] = {
-    {"hidden_act", "silu"}, {"attention_bias", "false"}, {"mlp_bias", "false"}, {"rope_scaling", "null"},
+static const IntKey COMMON_INTS[] = {
+    {"max_position_embeddings", AT(max_positions), 1, INT_MAX, 0},  // changes no number
 };
 static const IntKey HYBRID_INTS[] = {
     {"window", AT(window), 1, 1 << 24, WINDOW_DEFAULT},
@@ -78,119 +62,128 @@ static void set_text(Text dst, const char *src) {
 
 // --- reading ---
 
-// A value as a message shows it; FixedKey compares the same text.
-static void value_text(char out[VALUE_BYTES], const Json *v) {
-    if (json_is_none(v))
-        snprintf(out, VALUE_BYTES, "null");
-    else if (json_is_text(v))
-        snprintf(out, VALUE_BYTES, "%s", json_text(v, ""));
-    else if (json_is_bool(v))
-        snprintf(out, VALUE_BYTES, "%s", json_bool(v, false) ? "true" : "false");
-    else if (json_is_int(v))
-        snprintf(out, VALUE_BYTES, "%lld", (long long)json_int(v, 0));
-    else if (json_is_number(v))
-        snprintf(out, VALUE_BYTES, "%g", json_number(v, 0));
-    else
-        snprintf(out, VALUE_BYTES, "a list or an object");
-}
-
-// Every refusal of a value: file, key, what it is and what it may be.
-static Status refuse(const Source *s, const char *key, const char *supported) {
-    char value[VALUE_BYTES];
-    value_text(value, json_get(s->root, key));
-    FAIL(E_FORMAT, HINT, "%s: %s = %s is not supported, it must be %s", s->path, key, value,
-         supported);
-}
-
 // null counts as absent, as in the reference library.
-static Status read_ints(ModelConfig *m, const Source *s, const IntKey *keys, int count) {
+static Status read_ints(ModelConfig *m, const JsonAt *top, const IntKey *keys, int count) {
     for (int i = 0; i < count; i++) {
         const IntKey *k = &keys[i];
-        const Json *v = json_get(s->root, k->key);
-        int *out = (int *)(void *)((char *)m + k->offset);
-        if (json_is_none(v)) {
-            if (k->fallback == REQUIRED) FAIL(E_FORMAT, HINT, "%s: %s is missing", s->path, k->key);
-            *out = k->fallback;
-            continue;
-        }
-        int64_t value = json_is_int(v) ? json_int(v, 0) : INT64_MIN;
-        if (value < k->min || value > k->max) {
-            char range[VALUE_BYTES];
-            snprintf(range, sizeof range, "a whole number from %d to %d", k->min, k->max);
-            return refuse(s, k->key, range);
-        }
-        *out = (int)value;
+        JsonAt v;
+        int64_t value = k->fallback;
+        TRY(json_member(&v, top, k->key));
+        bool given = json_kind(&v) != J_NONE;
+        if (!given && k->fallback == REQUIRED)
+            return json_refuse(&v, "a whole number from %d to %d", k->min, k->max);
+        if (given) TRY(json_int(&value, &v));
+        if (given && (value < k->min || value > k->max))
+            return json_refuse(&v, "a whole number from %d to %d", k->min, k->max);
+        *(int *)(void *)((char *)m + k->offset) = (int)value;
     }
     return OK;
 }
 
-static Status check_fixed(const Source *s, const FixedKey *keys, int count) {
+static bool is_fixed(const FixedKey *k, const JsonAt *v) {
+    double number;
+    bool flag;
+    const char *text;
+    if (json_kind(v) == J_NONE) return true;
+    if (json_kind(v) != k->kind) return false;
+    if (k->kind == J_TEXT) return json_text(&text, v) == OK && strcmp(text, k->text) == 0;
+    if (k->kind == J_BOOL) return json_bool(&flag, v) == OK && flag == (k->number != 0);
+    return json_number(&number, v) == OK && number == k->number;
+}
+
+Status hf__check_fixed(const JsonAt *top, const FixedKey *keys, int count) {
     for (int i = 0; i < count; i++) {
-        const Json *v = json_get(s->root, keys[i].key);
-        char value[VALUE_BYTES];
-        value_text(value, v);
-        if (!json_is_none(v) && strcmp(value, keys[i].value) != 0)
-            return refuse(s, keys[i].key, keys[i].value);
+        const FixedKey *k = &keys[i];
+        JsonAt v;
+        TRY(json_member(&v, top, k->key));
+        if (is_fixed(k, &v)) continue;
+        if (k->kind == J_TEXT) return json_refuse(&v, "\"%s\"", k->text);
+        if (k->kind == J_BOOL) return json_refuse(&v, "%s", k->number != 0 ? "true" : "false");
+        if (k->kind == J_NUMBER) return json_refuse(&v, "%g", k->number);
+        return json_refuse(&v, "null");
     }
     return OK;
 }
 
-static Status read_positive(const Source *s, const char *key, double fallback, double *out) {
-    const Json *v = json_get(s->root, key);
-    *out = json_is_none(v) ? fallback : json_number(v, -1);
-    return *out > 0 ? OK : refuse(s, key, "a positive number");
-}
-
-static Status read_bool(const Source *s, const char *key, bool fallback, bool *out) {
-    const Json *v = json_get(s->root, key);
-    *out = json_bool(v, fallback);
-    return json_is_none(v) || json_is_bool(v) ? OK : refuse(s, key, "true or false");
+Status hf__read_positive(double *out, const JsonAt *object, const char *key) {
+    JsonAt v;
+    TRY(json_member(&v, object, key));
+    if (json_kind(&v) == J_NONE) return OK;
+    TRY(json_number(out, &v));
+    return *out > 0 ? OK : json_refuse(&v, "a positive number");
 }
 
 // An id of the vocabulary. `absent` is what the reference class assumes; an explicit null means
 // none.
-static Status read_id(const ModelConfig *m, const Source *s, const char *key, int absent, int *id) {
-    const Json *v = json_get(s->root, key);
-    *id = v == NULL ? absent : (int)json_int(v, -1);
-    if (v == NULL || json_is_none(v)) return OK;
-    if (!json_is_int(v) || json_int(v, 0) < -1 || json_int(v, 0) >= m->vocab) {
-        return refuse(s, key, "null or an id below vocab_size");
-    }
+static Status read_id(const ModelConfig *m, const JsonAt *top, const char *key, int absent,
+                      int *id) {
+    JsonAt v;
+    int64_t value = -1;
+    TRY(json_member(&v, top, key));
+    *id = v.value == NULL ? absent : -1;
+    if (json_kind(&v) == J_NONE) return OK;
+    TRY(json_int(&value, &v));
+    if (value < -1 || value >= m->vocab) return json_refuse(&v, "null or an id below vocab_size");
+    *id = (int)value;
     return OK;
 }
 
 // The ids beyond the vocabulary that the reference class would assume are none.
-static Status read_ids(ModelConfig *m, const Source *s, bool assumed) {
-    TRY(read_id(m, s, "pad_token_id", assumed ? 0 : -1, &m->pad_id));
-    TRY(read_id(m, s, "bos_token_id", assumed && m->vocab > 1 ? 1 : -1, &m->bos_id));
-    return read_id(m, s, "eos_token_id", assumed && m->vocab > 2 ? 2 : -1, &m->eos_id);
+static Status read_ids(ModelConfig *m, const JsonAt *top, bool assumed) {
+    TRY(read_id(m, top, "pad_token_id", assumed ? 0 : -1, &m->pad_id));
+    TRY(read_id(m, top, "bos_token_id", assumed && m->vocab > 1 ? 1 : -1, &m->bos_id));
+    return read_id(m, top, "eos_token_id", assumed && m->vocab > 2 ? 2 : -1, &m->eos_id);
+}
+
+// A number that must be what follows from others, if it is there.
+static Status check_equal(const JsonAt *top, const char *key, int value, const char *expected) {
+    JsonAt v;
+    int64_t given = value;
+    TRY(json_member(&v, top, key));
+    if (json_kind(&v) != J_NONE) TRY(json_int(&given, &v));
+    return given == value ? OK : json_refuse(&v, "%s", expected);
+}
+
+static Status refuse_key(const JsonAt *top, const char *key, const char *expected) {
+    JsonAt v;
+    TRY(json_member(&v, top, key));
+    return json_refuse(&v, "%s", expected);
 }
 
 // Shares of heads, checked here under the names the file uses.
-static Status check_heads(ModelConfig *m, const Source *s, const char *heads_key,
+static Status check_heads(ModelConfig *m, const JsonAt *top, const char *heads_key,
                           const char *kv_key) {
-    if (m->width % m->heads != 0) return refuse(s, heads_key, "a divisor of the width");
+    if (m->width % m->heads != 0) return refuse_key(top, heads_key, "a divisor of the width");
     if (m->kv_heads == 0) m->kv_heads = m->heads;
-    if (m->heads % m->kv_heads != 0) return refuse(s, kv_key, "a divisor of the number of heads");
+    if (m->heads % m->kv_heads != 0)
+        return refuse_key(top, kv_key, "a divisor of the number of heads");
     return OK;
 }
 
-// A list of 0 and 1, one a layer -> "0,2". All layers -> "all", which also fits when the list of
+// 0, 1, true or false.
+static Status read_flag(bool *out, const JsonAt *v) {
+    int64_t number;
+    if (json_kind(v) == J_BOOL) return json_bool(out, v);
+    TRY(json_int(&number, v));
+    *out = number == 1;
+    return number == 0 || number == 1 ? OK : json_refuse(v, "0 or 1");
+}
+
+// A list of flags, one a layer -> "0,2". All layers -> "all", which also fits when the list of
 // numbers would not.
-static Status read_lrpe(ModelConfig *m, const Source *s) {
-    const char *key = "linear_use_lrpe_list";
-    const Json *list = json_get(s->root, key);
-    if (!json_is_array(list) || json_count(list) != (size_t)m->layers) {
-        return refuse(s, key, "a list with 0 or 1 for each layer");
-    }
+static Status read_lrpe(ModelConfig *m, const JsonAt *top) {
+    JsonAt list, v;
+    TRY(json_member(&list, top, "linear_use_lrpe_list"));
+    if (json_kind(&list) != J_LIST || json_count(&list) != (size_t)m->layers)
+        return json_refuse(&list, "a list with 0 or 1 for each layer");
     Text numbers = "";
     size_t used = 0;
     int flagged = 0;
     for (int l = 0; l < m->layers; l++) {
-        const Json *v = json_at(list, (size_t)l);
-        int64_t flag = json_is_bool(v) ? (int64_t)json_bool(v, false) : json_int(v, -1);
-        if (flag != 0 && flag != 1) return refuse(s, key, "a list with 0 or 1 for each layer");
-        if (flag == 0) continue;
+        bool flag;
+        TRY(json_item(&v, &list, (size_t)l));
+        TRY(read_flag(&flag, &v));
+        if (!flag) continue;
         if (used < sizeof numbers) {
             used += (size_t)snprintf(numbers + used, sizeof numbers - used,
                                      flagged > 0 ? ",%d" : "%d", l);
@@ -200,106 +193,94 @@ static Status read_lrpe(ModelConfig *m, const Source *s) {
     if (flagged == m->layers && used >= sizeof numbers)
         set_text(m->lrpe, "all");
     else if (used >= sizeof numbers)
-        return refuse(s, key, "a list with fewer layers, or all of them");
+        return json_refuse(&list, "a list with fewer layers, or all of them");
     else
         set_text(m->lrpe, flagged == 0 ? "none" : numbers);
     return OK;
 }
 
 // Ours only: the mixer of each layer, as in model.pattern.
-static Status read_pattern(ModelConfig *m, const Source *s, const char *pure) {
-    const Json *v = json_get(s->root, "layer_pattern");
-    const char *pattern = json_is_none(v) ? pure : json_text(v, "");
+static Status read_pattern(ModelConfig *m, const JsonAt *top, const char *pure) {
+    const char *pattern = pure;
+    TRY(json_opt_text(&pattern, top, "layer_pattern"));
     size_t n = strlen(pattern);
-    if (n == 0 || n > MAX_LAYERS || strspn(pattern, MIXER_LETTERS) != n) {
-        return refuse(s, "layer_pattern", "made of the letters of docs/formats.md");
-    }
+    if (n == 0 || n > MAX_LAYERS || strspn(pattern, MIXER_LETTERS) != n)
+        return refuse_key(top, "layer_pattern", "a text of the letters of docs/formats.md");
     set_text(m->pattern, pattern);
     return OK;
 }
 
 // Defaults are those of the reference class; sizes have none, for every file states them.
-static Status read_transnormer(ModelConfig *m, const Source *s) {
+static Status read_transnormer(ModelConfig *m, const JsonAt *top) {
     set_text(m->family, "tnl");
-    TRY(check_fixed(s, TNL_FIXED, COUNT(TNL_FIXED)));
-    TRY(read_ints(m, s, TNL_INTS, COUNT(TNL_INTS)));
-    TRY(read_ints(m, s, HYBRID_INTS, COUNT(HYBRID_INTS)));
+    TRY(hf__check_fixed(top, TNL_FIXED, COUNT(TNL_FIXED)));
+    TRY(read_ints(m, top, TNL_INTS, COUNT(TNL_INTS)));
+    TRY(read_ints(m, top, HYBRID_INTS, COUNT(HYBRID_INTS)));
     if (m->ffn == -1) m->ffn = m->width;
-    if (m->ffn == 0) return refuse(s, "glu_dim", "positive, or -1 for the width");
-    if (json_int(json_get(s->root, "hidden_dim"), m->width) != m->width) {
-        return refuse(s, "hidden_dim", "equal to decoder_embed_dim");
-    }
-    TRY(check_heads(m, s, "decoder_attention_heads", "kv_heads"));
-    TRY(read_pattern(m, s, "L"));
-    TRY(read_lrpe(m, s));
-    bool unscaled;
-    TRY(read_bool(s, "no_scale_embedding", false, &unscaled));
+    if (m->ffn == 0) return refuse_key(top, "glu_dim", "a positive number, or -1 for the width,");
+    TRY(check_equal(top, "hidden_dim", m->width, "decoder_embed_dim"));
+    TRY(check_heads(m, top, "decoder_attention_heads", "kv_heads"));
+    TRY(read_pattern(m, top, "L"));
+    TRY(read_lrpe(m, top));
+    bool unscaled = false;
+    TRY(json_opt_bool(&unscaled, top, "no_scale_embedding"));
     m->scale_embedding = !unscaled;
-    TRY(read_bool(s, "tie_word_embeddings", true, &m->tied));
-    TRY(read_positive(s, "init_std", TNL_STD, &m->init_std));
-    TRY(read_positive(s, "norm_eps", TNL_EPS, &m->norm_eps));
-    TRY(read_positive(s, "rope_base", ROPE_BASE, &m->rope_base));
-    return read_ids(m, s, true);
+    m->tied = true;
+    TRY(json_opt_bool(&m->tied, top, "tie_word_embeddings"));
+    m->init_std = TNL_STD, m->norm_eps = TNL_EPS, m->rope_base = ROPE_BASE;
+    TRY(hf__read_positive(&m->init_std, top, "init_std"));
+    TRY(hf__read_positive(&m->norm_eps, top, "norm_eps"));
+    TRY(hf__read_positive(&m->rope_base, top, "rope_base"));
+    return read_ids(m, top, true);
 }
 
-// Newer files keep the base in an object of its own, with the kind of scaling.
-static Status read_rope(ModelConfig *m, const Source *s) {
-    const Json *parameters = json_get(s->root, "rope_parameters");
-    if (json_is_none(parameters)) return read_positive(s, "rope_theta", ROPE_BASE, &m->rope_base);
-    const char *kind = json_text(json_get(parameters, "rope_type"), "default");
-    if (!json_is_object(parameters) || strcmp(kind, "default") != 0) {
-        return refuse(s, "rope_parameters", "an object with rope_type \"default\"");
-    }
-    Source inner = {parameters, s->path};
-    return read_positive(&inner, "rope_theta", ROPE_BASE, &m->rope_base);
-}
-
-// rope_scaling and biases change the numbers, so they are refused, not ignored.
-static Status read_llama(ModelConfig *m, const Source *s, bool hybrid) {
+static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
     set_text(m->family, "llama");
-    TRY(check_fixed(s, LLAMA_FIXED, COUNT(LLAMA_FIXED)));
-    TRY(read_ints(m, s, LLAMA_INTS, COUNT(LLAMA_INTS)));
-    TRY(check_heads(m, s, "num_attention_heads", "num_key_value_heads"));
-    if (json_int(json_get(s->root, "head_dim"), m->width / m->heads) != m->width / m->heads) {
-        return refuse(s, "head_dim", "hidden_size / num_attention_heads");
-    }
+    TRY(hf__check_llama(top));
+    TRY(read_ints(m, top, LLAMA_INTS, COUNT(LLAMA_INTS)));
+    TRY(check_heads(m, top, "num_attention_heads", "num_key_value_heads"));
+    TRY(check_equal(top, "head_dim", m->width / m->heads, "hidden_size / num_attention_heads"));
     set_text(m->pattern, "N");
     set_text(m->lrpe, "none");
     m->window = WINDOW_DEFAULT;
     if (hybrid) {
-        TRY(read_pattern(m, s, "N"));
-        TRY(read_lrpe(m, s));
-        TRY(read_ints(m, s, HYBRID_INTS, 1));  // the window; kv_heads has its Llama name
+        TRY(read_pattern(m, top, "N"));
+        TRY(read_lrpe(m, top));
+        TRY(read_ints(m, top, HYBRID_INTS, 1));  // the window; kv_heads has its Llama name
     }
-    m->scale_embedding = false;
-    TRY(read_bool(s, "tie_word_embeddings", false, &m->tied));
-    TRY(read_positive(s, "initializer_range", LLAMA_STD, &m->init_std));
-    TRY(read_positive(s, "rms_norm_eps", LLAMA_EPS, &m->norm_eps));
-    TRY(read_rope(m, s));
-    return read_ids(m, s, false);
+    m->scale_embedding = m->tied = false;
+    TRY(json_opt_bool(&m->tied, top, "tie_word_embeddings"));
+    m->init_std = LLAMA_STD, m->norm_eps = LLAMA_EPS, m->rope_base = ROPE_BASE;
+    TRY(hf__read_positive(&m->init_std, top, "initializer_range"));
+    TRY(hf__read_positive(&m->norm_eps, top, "rms_norm_eps"));
+    TRY(hf__read_rope(&m->rope_base, top));
+    return read_ids(m, top, false);
 }
 
-static Status read_root(ModelConfig *m, const Source *s) {
-    if (!json_is_object(s->root)) FAIL(E_FORMAT, HINT, "%s: not a JSON object", s->path);
-    const char *type = json_text(json_get(s->root, "model_type"), "");
+static Status read_root(ModelConfig *m, const JsonAt *top) {
+    JsonAt type;
+    const char *name;
+    TRY(json_member(&type, top, "model_type"));
+    TRY(json_text(&name, &type));
     set_text(m->preset, "");
-    if (strcmp(type, TNL_TYPE) == 0)
-        TRY(read_transnormer(m, s));
-    else if (strcmp(type, LLAMA_TYPE) == 0)
-        TRY(read_llama(m, s, false));
-    else if (strcmp(type, HYBRID_TYPE) == 0)
-        TRY(read_llama(m, s, true));
+    TRY(read_ints(m, top, COMMON_INTS, COUNT(COMMON_INTS)));
+    if (strcmp(name, TNL_TYPE) == 0)
+        TRY(read_transnormer(m, top));
+    else if (strcmp(name, LLAMA_TYPE) == 0)
+        TRY(read_llama(m, top, false));
+    else if (strcmp(name, HYBRID_TYPE) == 0)
+        TRY(read_llama(m, top, true));
     else
-        return refuse(s, "model_type", "transnormer or llama");
+        return json_refuse(&type, "transnormer or llama");
     Status st = model_config_resolve(m, NULL);  // what is left: relations between layers and sizes
-    return st == OK ? OK : err_context(E_FORMAT, "%s", s->path);
+    return st == OK ? OK : err_context(E_FORMAT, "%s", top->file);
 }
 
 Status model_config_read_hf(ModelConfig *m, const char *path) {
     Json *root = NULL;
     TRY(json_open_file(&root, path));
-    Source s = {root, path};
-    Status st = read_root(m, &s);
+    JsonAt top = json_top(root, path, HINT);
+    Status st = read_root(m, &top);
     json_close(root);
     return st;
 }
@@ -394,6 +375,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
         write_llama(&out, m);
     else
         write_transnormer(&out, m);
+    if (m->max_positions > 0) jsonout_int(&out, "max_position_embeddings", m->max_positions);
     write_id(&out, "pad_token_id", m->pad_id);
     write_id(&out, "bos_token_id", m->bos_id);
     write_id(&out, "eos_token_id", m->eos_id);

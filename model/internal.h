@@ -1,6 +1,7 @@
 // Shared between the files of model/ only.
 #pragma once
 
+#include "base/json.h"
 #include "model/mixers/mixers.h"
 #include "model/model.h"
 #include "parallel/ops.h"
@@ -29,3 +30,19 @@ int width_here(const Model *m);
 void lightning_decay(double *decay, int heads, int layer, int layers);
 // "model.layers.3.token_mixer.q_proj.weight"
 void layer_param_name(char *dst, size_t capacity, const Model *m, int layer, const char *part);
+
+// --- config.json (hf.c, hf_llama.c) ---
+// A key that may be absent or null; any other value than this one is another model.
+typedef struct FixedKey {
+    const char *key;
+    JsonKind kind;     // J_NONE: null only
+    const char *text;  // of a J_TEXT
+    double number;     // of a J_NUMBER or J_BOOL
+} FixedKey;
+Status hf__check_fixed(const JsonAt *top, const FixedKey *keys, int count) CHECKED;
+// Null and absence leave *out as it is.
+Status hf__read_positive(double *out, const JsonAt *object, const char *key) CHECKED;
+// Everything beside sizes that a Llama's configuration may say and that would change its numbers.
+Status hf__check_llama(const JsonAt *top) CHECKED;
+// *base is what it is when the file does not say.
+Status hf__read_rope(double *base, const JsonAt *top) CHECKED;

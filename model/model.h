@@ -29,6 +29,7 @@ typedef struct ModelConfig {
     double norm_eps, init_std, rope_base;
     int pad_id;       // embedding row without gradient through the lookup; -1: none
     int bos_id, eos_id;  // begin and end of a text, for config.json; -1: none
+    int max_positions;   // longest text of config.json, told to other programs only; 0: unknown
     int block;        // tokens a lightning block; 0: chosen
     bool recompute;   // activation recomputation per block
     // resolved

@@ -166,6 +166,10 @@ bool bpe_is_special(const Bpe *bpe, int id) {
     return id >= 0 && id < bpe->vocab && (bpe->flags[id] & SPECIAL) != 0;
 }
 
+bool bpe_adds_tokens(const Bpe *bpe) {
+    return bpe->adds_tokens;
+}
+
 // A linear search: callers ask once, for names in a configuration.
 int bpe_special(const Bpe *bpe, const char *text) {
     size_t count = strlen(text);

@@ -241,7 +241,11 @@ Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, si
     e->count = *count;
     e->capacity = *capacity;
     e->status = OK;
-    splitter_run(e->splitter, text, bytes, encode_piece, e);
+    char *composed = NULL;
+    if (e->bpe->nfc) e->status = nfc__compose(&composed, &bytes, text, bytes);
+    if (e->status == OK)
+        splitter_run(e->splitter, composed == NULL ? text : composed, bytes, encode_piece, e);
+    free(composed);
     *ids = e->ids;
     *count = e->count;
     *capacity = e->capacity;

@@ -40,6 +40,11 @@ Status pattern__translate(char **pcre, const char *pattern) CHECKED;  // malloc'
 // Lowers the number of steps a match may take (for tests of what happens beyond it).
 void splitter__limit(Splitter *s, uint32_t steps);
 
+// --- the normalizer (nfc.c) ---
+// Composes the well-formed stretches of a text (UAX 15); other bytes stay. *out is malloc'ed, or NULL
+// when the text surely is composed already.
+Status nfc__compose(char **out, size_t *out_bytes, const char *text, size_t bytes) CHECKED;
+
 // --- counted words ---
 const char *wordcount__word(const WordCount *w, size_t index, size_t *bytes, int64_t *times);
 
@@ -74,6 +79,8 @@ struct Bpe {
     char *pattern;          // the split, as tokenizer.json spells it
     bool byte_level_split;  // the pattern is GPT-2's, written as ByteLevel's own
     bool ignore_merges;     // a piece that is a token is that token, whatever the merges say
+    bool nfc;               // text is composed before the split
+    bool adds_tokens;       // its file puts special tokens around a text; encoder_run does not
     Hash128 hash;
 };
 

@@ -53,12 +53,15 @@ int bpe_special(const Bpe *bpe, const char *text);  // id, or -1
 const char *bpe_token(const Bpe *bpe, int id,
                       size_t *bytes);  // the token's bytes; NULL: no such id
 bool bpe_is_special(const Bpe *bpe, int id);
+// Whether its tokenizer.json has the reference library put special tokens around a text (a template);
+// encoder_run never does.
+bool bpe_adds_tokens(const Bpe *bpe);
 
 typedef struct Encoder Encoder;  // per-thread: splitter, word cache, scratch
 Status encoder_open(Encoder **e, const Bpe *bpe) CHECKED;
 void encoder_close(Encoder *e);
 // Appends the ids of `text` to *ids (realloc'ed, *count of *capacity used). Specials in the text
-// are ordinary bytes.
+// are ordinary bytes. A tokenizer with the normalizer NFC composes the text first.
 Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, size_t *count,
                    size_t *capacity) CHECKED;
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
 #include "train/modeldir.h"
+#include "train/modelfiles.h"
 
 static const char *model_path, *out_path, *dtype_text = "F32", *shard_text = "0";
 static const Option OPTIONS[] = {
@@ -216,28 +217,21 @@ static Status read_dtype(ExportType *t) {
     FAIL(E_USAGE, "F32, BF16 or F16", "--dtype %s", dtype_text);
 }
 
-// Byte for byte: another program's tokenizer.json may say more than this program reads.
-static Status copy_file(const char *from_dir, const char *to_dir, const char *name) {
-    char from[PATH_BYTES], to[PATH_BYTES], *text = NULL;
-    size_t bytes;
-    path_join(from, from_dir, name);
-    path_join(to, to_dir, name);
-    if (!path_exists(from)) return OK;
-    TRY(file_read(from, &text, &bytes));
-    Status st = file_write(to, text, bytes);
-    free(text);
+// Rather the files of other programs than ours: they may say more than this program reads.
+static Status write_files(const ModelDir *d, const ExportType *t) {
+    ModelFiles files = {
+        .cfg = &d->model.cfg, .bpe = d->bpe, .dtype = t->config, .from = model_path};
+    char path[PATH_BYTES];
+    path_join(path, model_path, "tokenizer.json");
+    if (d->bpe != NULL) TRY(file_read(path, &files.tokenizer.text, &files.tokenizer.bytes));
+    Status st = modelfiles_write(&files, out_path);
+    free(files.tokenizer.text);
     return st;
 }
 
 static Status write_model(const ModelDir *d, const ExportType *t, uint64_t shard_bytes) {
-    char path[PATH_BYTES];
     TRY(hf_export(&d->model.params, out_path, t->dtype, shard_bytes));
-    path_join(path, out_path, "config.json");
-    char *text = model_config_write_hf(&d->model.cfg, t->config);
-    Status st = file_write(path, text, strlen(text));
-    free(text);
-    TRY(st);
-    return copy_file(model_path, out_path, "tokenizer.json");
+    return write_files(d, t);
 }
 
 static Status export_model(const Arguments *a) {

@@ -50,9 +50,6 @@ Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, co
         FAIL(E_IO, "a directory with config.json and *.safetensors", "%s: no such directory", dir);
     }
     TRY(read_config(&cfg, dir, settings));
-    bool head, differs;
-    TRY(hf_peek_tied(dir, &head, &differs));
-    if (cfg.tied && differs) cfg.tied = false;
     TRY(model_open(&d->model, &cfg, mesh));
     TRY(params_reserve(&d->model.params, with_grad));
     Dtype stored;

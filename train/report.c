@@ -453,11 +453,13 @@ static void write_missing(FILE *out, const Report *r) {
         {r->config == NULL, "config.resolved.yaml is missing"},
         {r->exit_reason[0] == '\0', "exit.json is missing"},
         {r->torn_lines > 0, "metrics.jsonl has lines that cannot be read"},
+        {r->damage[0] != '\0', r->damage},
     };
     const char *before = "<footer>Not in this report: ";
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         if (!pieces[i].missing) continue;
-        fprintf(out, "%s%s", before, pieces[i].text);
+        fputs(before, out);
+        html_string(out, pieces[i].text);
         before = "; ";
     }
     if (before[0] == ';') fputs(".</footer>\n", out);

@@ -67,44 +67,71 @@ void series__smooth(Series *out, const Series *in) {
 
 // ---- metrics.jsonl -----------------------------------------------------------------------------
 
-static double number(const Json *line, const char *key) {
-    return json_number(json_get(line, key), NAN);
+// Null stands for a value that was not finite: NAN, as when there is none.
+static Status number(double *out, const JsonAt *object, const char *key) {
+    *out = NAN;
+    return json_opt_number(out, object, key);
 }
 
-static void add_step(Report *r, const Json *line, double *tokens) {
-    double step = number(line, "step"), s = number(line, "step_s"), n = number(line, "tokens");
-    series_add(&r->loss, step, number(line, "loss"));
-    series_add(&r->rate, step, number(line, "lr"));
-    series_add(&r->norm, step, number(line, "gnorm"));
-    series_add(&r->speed, step, number(line, "tok_s"));
-    r->steps = json_int(json_get(line, "step"), r->steps);
-    r->tokens_seen = json_int(json_get(line, "tokens_seen"), r->tokens_seen);
-    if (isfinite(s) && isfinite(n)) {
-        r->seconds += s;
-        *tokens += n;
+// A whole line, before anything of it is taken.
+typedef struct Line {
+    const char *kind;
+    int64_t step, tokens_seen;
+    bool final;
+    double loss, lr, gnorm, tok_s, step_s, tokens, bits, nats;
+} Line;
+
+static Status read_line(Line *l, const JsonAt *line) {
+    *l = (Line){.kind = "", .tokens_seen = -1};
+    TRY(json_opt_text(&l->kind, line, "kind"));
+    TRY(json_need_int(&l->step, line, "step"));
+    TRY(json_opt_int(&l->tokens_seen, line, "tokens_seen"));
+    TRY(json_opt_bool(&l->final, line, "final"));
+    TRY(number(&l->loss, line, "loss"));
+    TRY(number(&l->lr, line, "lr"));
+    TRY(number(&l->gnorm, line, "gnorm"));
+    TRY(number(&l->tok_s, line, "tok_s"));
+    TRY(number(&l->step_s, line, "step_s"));
+    TRY(number(&l->tokens, line, "tokens"));
+    TRY(number(&l->bits, line, "bits_per_byte"));
+    return number(&l->nats, line, "nats_per_token");
+}
+
+static void add_step(Report *r, const Line *l, double *tokens) {
+    series_add(&r->loss, (double)l->step, l->loss);
+    series_add(&r->rate, (double)l->step, l->lr);
+    series_add(&r->norm, (double)l->step, l->gnorm);
+    series_add(&r->speed, (double)l->step, l->tok_s);
+    r->steps = l->step;
+    if (l->tokens_seen >= 0) r->tokens_seen = l->tokens_seen;
+    if (isfinite(l->step_s) && isfinite(l->tokens)) {
+        r->seconds += l->step_s;
+        *tokens += l->tokens;
     }
 }
 
-static void add_eval(Report *r, const Json *line) {
-    double bits = number(line, "bits_per_byte");
-    series_add(&r->bits, number(line, "step"), bits);
-    if (!isfinite(bits)) return;
-    r->bits_per_byte = bits;
-    r->nats_per_token = number(line, "nats_per_token");
-    r->is_final = json_bool(json_get(line, "final"), false);
+static void add_eval(Report *r, const Line *l) {
+    series_add(&r->bits, (double)l->step, l->bits);
+    if (!isfinite(l->bits)) return;
+    r->bits_per_byte = l->bits;
+    r->nats_per_token = l->nats;
+    r->is_final = l->final;
 }
 
 static void add_line(Report *r, const char *text, size_t bytes, double *tokens) {
-    Json *line = NULL;
+    Json *root = NULL;
+    Line line;
     if (bytes == 0) return;
-    if (json_open(&line, text, bytes, "metrics.jsonl") != OK) {
+    Status st = json_open(&root, text, bytes, "metrics.jsonl");
+    JsonAt top = json_top(root, "metrics.jsonl", NULL);
+    if (st == OK) st = read_line(&line, &top);
+    if (st != OK)
         r->torn_lines++;
-        return;
-    }
-    const char *kind = json_text(json_get(line, "kind"), "");
-    if (strcmp(kind, "step") == 0) add_step(r, line, tokens);
-    if (strcmp(kind, "eval") == 0) add_eval(r, line);
-    json_close(line);
+    else if (strcmp(line.kind, "step") == 0)
+        add_step(r, &line, tokens);
+    else if (strcmp(line.kind, "eval") == 0)
+        add_eval(r, &line);
+    json_close(root);
 }
 
 // The text of a file of the run directory, NULL when it cannot be read.
@@ -131,51 +158,73 @@ static void read_metrics(Report *r) {
 
 // ---- the JSON files ----------------------------------------------------------------------------
 
-static Json *open_piece(const Report *r, const char *name) {
+// A piece with a value that cannot be read is left out whole, and the page says why.
+static void note_damage(Report *r) {
+    if (r->damage[0] == '\0') snprintf(r->damage, sizeof r->damage, "%s", err_message());
+}
+
+static void take_piece(Report *r, const char *name, Status (*take)(Report *r, const JsonAt *top)) {
     size_t bytes = 0;
     Json *root = NULL;
     char *text = read_piece(r, name, &bytes);
-    if (text != NULL && json_open(&root, text, bytes, name) != OK) root = NULL;
-    free(text);
-    return root;
-}
-
-static void copy_text(char *out, size_t capacity, const Json *v) {
-    snprintf(out, capacity, "%s", json_text(v, ""));
-}
-
-static void read_source(ReportSource *s, const Json *v) {
-    *s = (ReportSource){.docs = json_int(json_get(v, "docs"), -1),
-                        .bytes = json_int(json_get(v, "bytes"), -1),
-                        .tokens = json_int(json_get(v, "tokens"), -1),
-                        .duplicates = json_int(json_get(v, "duplicates"), -1),
-                        .held_out_docs = json_int(json_get(v, "held_out_docs"), -1),
-                        .weight = json_number(json_get(v, "weight"), NAN)};
-    copy_text(s->name, sizeof s->name, json_get(v, "name"));
-}
-
-static void read_corpus(Report *r) {
-    Json *root = open_piece(r, "corpus.json");
-    const Json *sources = json_get(root, "sources");
-    size_t count = json_count(sources);
-    for (size_t i = 0; i < count && r->source_count < REPORT_SOURCES; i++) {
-        read_source(&r->source[r->source_count++], json_at(sources, i));
-    }
-    r->bytes_per_token = number(root, "bytes_per_token");
-    r->holdout_bytes = json_int(json_get(root, "holdout_bytes"), -1);
-    r->holdout_tokens = json_int(json_get(root, "holdout_tokens"), -1);
-    r->parameters = json_int(json_get(root, "parameters"), -1);
-    r->embedded_sample = json_bool(json_get(root, "embedded_sample"), false);
-    copy_text(r->model, sizeof r->model, json_get(root, "model"));
+    if (text == NULL) return;
+    Report before = *r;  // pieces own no memory
+    Status st = json_open(&root, text, bytes, name);
+    JsonAt top = json_top(root, name, NULL);
+    if (st == OK) st = take(r, &top);
+    if (st != OK) *r = before;
+    if (st != OK) note_damage(r);
     json_close(root);
+    free(text);
 }
 
-static Status add_compressor(const char *name, const Json *value, void *user) {
+static Status copy_text(char *out, size_t capacity, const JsonAt *object, const char *key) {
+    const char *text = "";
+    TRY(json_opt_text(&text, object, key));
+    snprintf(out, capacity, "%s", text);
+    return OK;
+}
+
+static Status count(int64_t *out, const JsonAt *object, const char *key) {
+    *out = -1;
+    return json_opt_int(out, object, key);
+}
+
+static Status read_source(ReportSource *s, const JsonAt *v) {
+    TRY(copy_text(s->name, sizeof s->name, v, "name"));
+    TRY(count(&s->docs, v, "docs"));
+    TRY(count(&s->bytes, v, "bytes"));
+    TRY(count(&s->tokens, v, "tokens"));
+    TRY(count(&s->duplicates, v, "duplicates"));
+    TRY(count(&s->held_out_docs, v, "held_out_docs"));
+    return number(&s->weight, v, "weight");
+}
+
+static Status take_corpus(Report *r, const JsonAt *top) {
+    JsonAt sources, v;
+    TRY(json_need_list(&sources, top, "sources"));
+    for (size_t i = 0; i < json_count(&sources) && r->source_count < REPORT_SOURCES; i++) {
+        TRY(json_item(&v, &sources, i));
+        TRY(read_source(&r->source[r->source_count++], &v));
+    }
+    TRY(number(&r->bytes_per_token, top, "bytes_per_token"));
+    TRY(count(&r->holdout_bytes, top, "holdout_bytes"));
+    TRY(count(&r->holdout_tokens, top, "holdout_tokens"));
+    TRY(count(&r->parameters, top, "parameters"));
+    TRY(json_opt_bool(&r->embedded_sample, top, "embedded_sample"));
+    return copy_text(r->model, sizeof r->model, top, "model");
+}
+
+// One odd entry costs that entry: people write this file.
+static Status add_compressor(const JsonAt *member, void *user) {
     Report *r = user;
-    double bits = json_number(value, NAN);
-    if (!isfinite(bits) || bits < 0 || r->compressor_count == REPORT_BARS) return OK;
+    double bits;
+    Status st = json_number(&bits, member);
+    if (st == OK && !(bits >= 0)) st = json_refuse(member, "bits per byte");
+    if (st != OK) note_damage(r);
+    if (st != OK || r->compressor_count == REPORT_BARS) return OK;
     Bar *b = &r->compressor[r->compressor_count++];
-    snprintf(b->name, sizeof b->name, "%s", name);
+    snprintf(b->name, sizeof b->name, "%s", member->key);
     b->value = bits;
     return OK;
 }
@@ -185,21 +234,19 @@ static int best_first(const void *a, const void *b) {
     return (x->value > y->value) - (x->value < y->value);
 }
 
-static void read_compressors(Report *r) {
-    Json *root = open_piece(r, "compressors.json");
-    if (json_is_object(root) && json_each(root, add_compressor, r) == OK) {
-        qsort(r->compressor, (size_t)r->compressor_count, sizeof(Bar), best_first);
-    }
-    json_close(root);
+static Status take_compressors(Report *r, const JsonAt *top) {
+    TRY(json_each(top, add_compressor, r));
+    qsort(r->compressor, (size_t)r->compressor_count, sizeof(Bar), best_first);
+    return OK;
 }
 
-static ReportComm read_use(const Json *v) {
-    ReportComm c = {.calls = json_number(json_get(v, "calls"), 0),
-                    .bytes = json_number(json_get(v, "bytes"), 0),
-                    .wait_s = json_number(json_get(v, "wait_s"), 0),
-                    .exposed_s = json_number(json_get(v, "exposed_s"), 0)};
-    copy_text(c.name, sizeof c.name, json_get(v, "name"));
-    return c;
+static Status read_use(ReportComm *c, const JsonAt *v) {
+    *c = (ReportComm){.calls = 0};
+    TRY(json_opt_number(&c->calls, v, "calls"));
+    TRY(json_opt_number(&c->bytes, v, "bytes"));
+    TRY(json_opt_number(&c->wait_s, v, "wait_s"));
+    TRY(json_opt_number(&c->exposed_s, v, "exposed_s"));
+    return copy_text(c->name, sizeof c->name, v, "name");
 }
 
 void comm__add(ReportComm *sum, const ReportComm *c) {
@@ -209,32 +256,33 @@ void comm__add(ReportComm *sum, const ReportComm *c) {
     sum->exposed_s += c->exposed_s;
 }
 
-static void read_comm(Report *r) {
-    Json *root = open_piece(r, "comm.json");
-    const Json *uses = json_get(root, "uses"), *between = json_get(root, "between_steps");
-    for (size_t i = 0; i < json_count(uses) && r->comm_count < REPORT_USES; i++) {
-        r->comm[r->comm_count++] = read_use(json_at(uses, i));
+static Status take_comm(Report *r, const JsonAt *top) {
+    JsonAt uses, between, v;
+    TRY(json_need_list(&uses, top, "uses"));
+    TRY(json_need_list(&between, top, "between_steps"));
+    for (size_t i = 0; i < json_count(&uses) && r->comm_count < REPORT_USES; i++) {
+        TRY(json_item(&v, &uses, i));
+        TRY(read_use(&r->comm[r->comm_count++], &v));
     }
-    for (size_t i = 0; i < json_count(between); i++) {
-        ReportComm c = read_use(json_at(between, i));
+    for (size_t i = 0; i < json_count(&between); i++) {
+        ReportComm c;
+        TRY(json_item(&v, &between, i));
+        TRY(read_use(&c, &v));
         comm__add(&r->comm_between, &c);
     }
-    r->comm_ranks = json_int(json_get(root, "ranks"), -1);
-    r->comm_dp = json_int(json_get(root, "dp"), -1);
-    r->comm_sp = json_int(json_get(root, "sp"), -1);
-    r->comm_tp = json_int(json_get(root, "tp"), -1);
-    r->comm_steps = json_number(json_get(root, "steps"), NAN);
-    r->comm_s = number(root, "step_s");
-    json_close(root);
+    TRY(count(&r->comm_ranks, top, "ranks"));
+    TRY(count(&r->comm_dp, top, "dp"));
+    TRY(count(&r->comm_sp, top, "sp"));
+    TRY(count(&r->comm_tp, top, "tp"));
+    TRY(number(&r->comm_steps, top, "steps"));
+    return number(&r->comm_s, top, "step_s");
 }
 
-static void read_exit(Report *r) {
-    Json *root = open_piece(r, "exit.json");
-    copy_text(r->exit_reason, sizeof r->exit_reason, json_get(root, "reason"));
-    copy_text(r->exit_status, sizeof r->exit_status, json_get(root, "status"));
-    r->exit_code = json_int(json_get(root, "code"), -1);
-    r->planned_steps = json_int(json_get(root, "steps"), -1);
-    json_close(root);
+static Status take_exit(Report *r, const JsonAt *top) {
+    TRY(copy_text(r->exit_reason, sizeof r->exit_reason, top, "reason"));
+    TRY(copy_text(r->exit_status, sizeof r->exit_status, top, "status"));
+    TRY(count(&r->exit_code, top, "code"));
+    return count(&r->planned_steps, top, "steps");
 }
 
 // ---- samples -----------------------------------------------------------------------------------
@@ -265,16 +313,23 @@ static void read_samples(Report *r) {
 
 Status report__read(Report *r, const char *run_dir) {
     enum { ROOM = 64 };  // for the names of files below
-    *r = (Report){.nats_per_token = NAN, .bits_per_byte = NAN, .tokens_per_s = NAN};
+    *r = (Report){.nats_per_token = NAN,
+                  .bits_per_byte = NAN,
+                  .tokens_per_s = NAN,
+                  .bytes_per_token = NAN,
+                  .comm_steps = NAN,
+                  .comm_s = NAN};
+    r->holdout_bytes = r->holdout_tokens = r->parameters = -1;
+    r->comm_ranks = r->comm_dp = r->comm_sp = r->comm_tp = r->exit_code = r->planned_steps = -1;
     if (!path_is_dir(run_dir) || strlen(run_dir) + ROOM + REPORT_NAME > PATH_BYTES) {
         FAIL(E_IO, "the directory given as train.run_dir", "%s: no such run directory", run_dir);
     }
     memcpy(r->dir, run_dir, strlen(run_dir) + 1);
     read_metrics(r);
-    read_corpus(r);
-    read_compressors(r);
-    read_comm(r);
-    read_exit(r);
+    take_piece(r, "corpus.json", take_corpus);
+    take_piece(r, "compressors.json", take_compressors);
+    take_piece(r, "comm.json", take_comm);
+    take_piece(r, "exit.json", take_exit);
     read_samples(r);
     r->config = read_piece(r, "config.resolved.yaml", NULL);
     err_clear();

@@ -65,6 +65,7 @@ typedef struct Report {
     char *config;  // the resolved configuration; owned
     char exit_reason[256], exit_status[32];
     int64_t exit_code, planned_steps;
+    char damage[512];  // the first value that could not be read
 } Report;
 
 // Reads what is there; a missing or damaged piece is no failure. E_IO: no such directory.

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/file.h"
 
 enum { MICRO_TOKENS = 8192 };  // of a micro-batch, unless train.micro_rows says otherwise
 
@@ -19,9 +19,7 @@ static Status take_imported_config(RunConfig *cfg) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.init, "config.json");
     TRY(model_config_read_hf(&cfg->model, path));
-    bool head, differs;
-    TRY(hf_peek_tied(cfg->train.init, &head, &differs));
-    if (differs) cfg->model.tied = false;
+    if (cfg->model.tied) TRY(hf_check_tied(cfg->train.init));
     path_join(path, cfg->train.init, "tokenizer.json");
     if (cfg->data.tokenizer[0] != '\0' || !path_exists(path)) return OK;
     if (strlen(path) >= TEXT_BYTES) FAIL(E_USAGE, "use a shorter path", "train.init: %s", path);
@@ -35,6 +33,10 @@ static Status open_corpus(Run *run) {
     path_join(dir, run->cfg.data.cache, "corpus");
     Status st = corpus_open(&run->corpus, dir);
     if (st == OK) st = bpe_read_hf(&run->bpe, corpus_tokenizer_path(run->corpus));
+    if (st == OK &&
+        run->mesh.rank == 0)  // for the export: the cache may hold another corpus by then
+        st = file_read(corpus_tokenizer_path(run->corpus), &run->tokenizer.text,
+                       &run->tokenizer.bytes);
     return agree(st, run->mesh.world);
 }
 
@@ -53,6 +55,8 @@ static Status open_model(Run *run, const Config *origins) {
     ModelConfig *m = &run->cfg.model;
     int vocab = corpus_vocab(run->corpus);
     take_special_ids(m, run, origins);
+    if (run->cfg.train.init[0] == '\0') m->max_positions = 0;
+    if (m->max_positions < run->cfg.train.seq) m->max_positions = run->cfg.train.seq;
     TRY(model_config_resolve(m, run->cfg.train.init[0] == '\0' ? origins : NULL));
     if (m->vocab == 0) m->vocab = vocab;
     if (m->vocab < vocab) {
@@ -162,5 +166,6 @@ void run_close(Run *run) {
     tape_free(run->tape);
     model_close(&run->model);
     bpe_close(run->bpe);
+    free(run->tokenizer.text);
     corpus_close(run->corpus);
 }

@@ -7,6 +7,7 @@
 #include "model/model.h"
 #include "parallel/parallel.h"
 #include "train/accounts.h"
+#include "train/modelfiles.h"
 #include "train/schedule.h"
 
 typedef struct TrainConfig {
@@ -79,6 +80,7 @@ typedef struct Run {
     Loader *loader;
     RowSource source;
     Bpe *bpe;
+    FileText tokenizer;    // its tokenizer.json; on rank 0
     Model model;
     Tape *tape;
     Reducer *reducer;

@@ -229,14 +229,17 @@ Status metrics_eval(Run *run, const EvalResult *e, bool final) {
 // The step a line belongs to, and whether it is an evaluation; a torn last line counts as too late.
 static int64_t line_step(const char *line, size_t bytes, bool *is_eval) {
     Json *root = NULL;
-    if (json_open(&root, line, bytes, "metrics.jsonl") != OK) {
-        err_clear();
-        return INT64_MAX;
-    }
-    int64_t step = json_int(json_get(root, "step"), INT64_MAX);
-    *is_eval = strcmp(json_text(json_get(root, "kind"), ""), "eval") == 0;
+    int64_t step;
+    const char *kind;
+    Status st = json_open(&root, line, bytes, "metrics.jsonl");
+    JsonAt top = json_top(root, "metrics.jsonl", NULL);
+    if (st == OK) st = json_need_int(&step, &top, "step");
+    if (st == OK) st = json_need_text(&kind, &top, "kind");
+    if (st == OK) *is_eval = strcmp(kind, "eval") == 0;
     json_close(root);
-    return step;
+    if (st == OK) return step;
+    err_clear();
+    return INT64_MAX;
 }
 
 Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) {

@@ -144,23 +144,28 @@ static PackOut *counters_pack(const Run *run) {
     return w;
 }
 
+static Status counters_read(Run *run, LoaderState *state, const PackValue *root) {
+    const PackValue *per_source;
+    uint32_t count;
+    TRY(pack_i64(&run->tokens_seen, root, "tokens_seen"));
+    TRY(pack_f64(&run->train_s, root, "train_s"));
+    TRY(pack_i64(&state->samples, root, "samples"));
+    TRY(pack_array(&per_source, &count, root, "per_source"));
+    for (uint32_t i = 0; i < MAX_SOURCES; i++)
+        TRY(pack_item_i64(&state->per_source[i], per_source, i));
+    return OK;
+}
+
 static Status counters_unpack(Run *run, const Manifest *m) {
+    static const char HERE[] = "manifest.msgpack: state";
     Pack *p = NULL;
-    TRY(pack_open(&p, m->state, m->state_bytes, "manifest.msgpack: state"));
-    const PackValue *root = pack_root(p), *per_source = pack_get(root, "per_source");
-    LoaderState st = {.samples = pack_i64(pack_get(root, "samples"), -1)};
-    for (int i = 0; i < MAX_SOURCES; i++) {
-        st.per_source[i] = pack_i64(pack_at(per_source, (uint32_t)i), -1);
-    }
-    run->step = m->step;
-    run->tokens_seen = pack_i64(pack_get(root, "tokens_seen"), 0);
-    run->train_s = pack_f64(pack_get(root, "train_s"), 0);
+    LoaderState state;
+    TRY(pack_open(&p, m->state, m->state_bytes, HERE));
+    Status st = counters_read(run, &state, pack_root(p));
     pack_close(p);
-    if (st.samples < 0) {
-        FAIL(E_FORMAT, "remove this checkpoint to go on from an older one",
-             "manifest.msgpack: no loader state");
-    }
-    return loader_restore(run->loader, &st);
+    if (st != OK) return err_context(st, "%s", HERE);
+    run->step = m->step;
+    return loader_restore(run->loader, &state);
 }
 
 static bool same_hash(Hash128 a, Hash128 b) {
@@ -247,13 +252,11 @@ static Status export_here(const Run *run, const char *dir) {
     path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
     TRY(checkpoint_export_weights(ckpt, run->step, path));
-    path_join(path, dir, "config.json");
-    char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
-    Status st = file_write(path, text, strlen(text));
-    free(text);
-    TRY(st);
-    path_join(path, dir, "tokenizer.json");
-    return bpe_write_hf(run->bpe, path);
+    ModelFiles files = {.cfg = &run->model.cfg,
+                        .bpe = run->bpe,
+                        .tokenizer = run->tokenizer,
+                        .dtype = sizeof(real) == 8 ? "float64" : "float32"};
+    return modelfiles_write(&files, dir);
 }
 
 Status run_export(Run *run) {

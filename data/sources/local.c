@@ -22,6 +22,14 @@ static bool ends_in(const char *path, const char *suffix) {
     return n > m && strcmp(path + n - m, suffix) == 0;
 }
 
+// Text and title of a record; the title stays what it was when there is none.
+static Status record_read(Slice *text, const char **title, const JsonAt *record) {
+    JsonAt v;
+    TRY(json_member(&v, record, "text"));
+    TRY(json_bytes(&text->at, &text->bytes, &v));
+    return json_opt_text(title, record, "title");
+}
+
 // One line of a .jsonl file. Errors name file and line, as people edit these files by hand.
 static Status record_take(Local *l, bool *full, Slice line, uint64_t id, const char *name) {
     char here[PATH_BYTES + 32], fallback[96];
@@ -29,19 +37,16 @@ static Status record_take(Local *l, bool *full, Slice line, uint64_t id, const c
     snprintf(here, sizeof here, "%s:%u", name, record + 1);
     Json *root;
     TRY(json_open(&root, line.at, line.bytes, here));
-    const Json *text = json_get(root, "text");
-    if (!json_is_text(text)) {
-        json_close(root);
-        FAIL(E_FORMAT, "each line must be a JSON object with a string \"text\"",
-             "%s: no \"text\" in it", here);
-    }
-    const char *slash = strrchr(name, '/');
+    const char *slash = strrchr(name, '/'), *title = fallback;
     snprintf(fallback, sizeof fallback, "%.60s:%u", slash == NULL ? name : slash + 1, record + 1);
-    const char *title = json_text(json_get(root, "title"), fallback);
-    *full = doclist_take(l->docs, id, title, (Slice){json_text(text, ""), json_text_bytes(text)},
-                         l->limit, &l->bytes);
+    JsonAt top = json_top(root, here,
+                          "each line must be a JSON object with a text \"text\" and "
+                          "perhaps a text \"title\"");
+    Slice text;
+    Status st = record_read(&text, &title, &top);
+    if (st == OK) *full = doclist_take(l->docs, id, title, text, l->limit, &l->bytes);
     json_close(root);
-    return OK;
+    return st;
 }
 
 // Record numbers are line numbers, blank lines counted.

@@ -11,63 +11,191 @@ static Status parse(Json **root, const char *text) {
     return json_open(root, text, strlen(text), "in.json");
 }
 
+static JsonAt top_of(const Json *root) {
+    return json_top(root, "in.json", "a hint");
+}
+
+// The values of a document's members, which must be there.
+static int64_t int_of(const Json *root, const char *key) {
+    JsonAt top = top_of(root);
+    int64_t out = 0;
+    ASSERT_OK(json_need_int(&out, &top, key));
+    return out;
+}
+
+static int64_t int_at(const Json *root, size_t index) {
+    JsonAt top = top_of(root), v;
+    int64_t out = 0;
+    ASSERT_OK(json_item(&v, &top, index));
+    ASSERT_OK(json_int(&out, &v));
+    return out;
+}
+
+static double number_of(const Json *root, const char *key) {
+    JsonAt top = top_of(root);
+    double out = NAN;
+    ASSERT_OK(json_opt_number(&out, &top, key));
+    return out;
+}
+
 Test(json, values_are_found_by_key_and_index) {
     Json *r;
     ASSERT_OK(parse(&r, "{\"i\": -7, \"x\": 1.5, \"t\": true, \"n\": null, \"s\": \"h\\u00e9\", "
-                        "\"a\": [1, [2]], \"o\": {\"k\": false}}"));
-    cr_expect_eq(json_int(json_get(r, "i"), 0), -7);
-    cr_expect_eq(json_number(json_get(r, "i"), 0), -7.0);
-    cr_expect_eq(json_number(json_get(r, "x"), 0), 1.5);
-    cr_expect(json_bool(json_get(r, "t"), false));
-    cr_expect_not(json_bool(json_get(json_get(r, "o"), "k"), true));
-    cr_expect(json_is_none(json_get(r, "n")));
-    cr_expect_str_eq(json_text(json_get(r, "s"), ""), "h\xc3\xa9");
-    cr_expect_eq(json_count(json_get(r, "a")), 2);
-    cr_expect_eq(json_int(json_at(json_at(json_get(r, "a"), 1), 0), 0), 2);
-    cr_expect_eq(json_count(r), 7);
-    json_close(r);
-}
-
-Test(json, wrong_types_and_missing_values_give_the_fallback) {
-    Json *r;
-    ASSERT_OK(parse(&r, "{\"s\": \"x\", \"x\": 1.5, \"i\": 1}"));
-    Json *s = json_get(r, "s"), *x = json_get(r, "x");
-    cr_expect_eq(json_int(s, 5), 5);
-    cr_expect_eq(json_int(x, 5), 5);
-    cr_expect_eq(json_number(s, 2.5), 2.5);
-    cr_expect(json_bool(json_get(r, "i"), true));
-    cr_expect_str_eq(json_text(x, "none"), "none");
-    cr_expect_null(json_text(NULL, NULL));
-    cr_expect_null(json_get(s, "k"));
-    cr_expect_null(json_get(NULL, "k"));
-    cr_expect_null(json_at(r, 0));
-    cr_expect_null(json_at(NULL, 0));
-    cr_expect_eq(json_count(s), 0);
-    cr_expect_eq(json_count(NULL), 0);
-    cr_expect_eq(json_text_bytes(NULL), 0);
+                        "\"a\": [1, [2]], \"o\": {\"k\": false}, \"w\": 3.0}"));
+    JsonAt top = top_of(r), a, o, inner;
+    bool flag = false;
+    const char *text = NULL;
+    cr_expect_eq(int_of(r, "i"), -7);
+    cr_expect_eq(int_of(r, "w"), 3);
+    cr_expect_eq(number_of(r, "i"), -7.0);
+    cr_expect_eq(number_of(r, "x"), 1.5);
+    EXPECT_OK(json_opt_bool(&flag, &top, "t"));
+    cr_expect(flag);
+    EXPECT_OK(json_need_object(&o, &top, "o"));
+    EXPECT_OK(json_opt_bool(&flag, &o, "k"));
+    cr_expect_not(flag);
+    EXPECT_OK(json_need_text(&text, &top, "s"));
+    cr_expect_str_eq(text, "h\xc3\xa9");
+    EXPECT_OK(json_need_list(&a, &top, "a"));
+    cr_expect_eq(json_count(&a), 2);
+    EXPECT_OK(json_item(&inner, &a, 1));
+    cr_expect_eq(int_at(inner.value, 0), 2);
+    cr_expect_eq(json_count(&top), 8);
     json_close(r);
     json_close(NULL);
 }
 
-Test(json, types_are_told_apart) {
+Test(json, null_and_absence_leave_the_default) {
     Json *r;
-    ASSERT_OK(parse(&r, "[{}, [], \"\", 1, 1.0, 1.5, true, null, 1e300]"));
-    // object array text int number bool none
-    static const char *const EXPECTED[] = {"o", "a", "t", "in", "in", "n", "b", "0", "n"};
-    for (size_t i = 0; i < 9; i++) {
-        const Json *v = json_at(r, i);
-        char seen[8] = "";
-        if (json_is_object(v)) strcat(seen, "o");
-        if (json_is_array(v)) strcat(seen, "a");
-        if (json_is_text(v)) strcat(seen, "t");
-        if (json_is_int(v)) strcat(seen, "i");
-        if (json_is_number(v)) strcat(seen, "n");
-        if (json_is_bool(v)) strcat(seen, "b");
-        if (json_is_none(v)) strcat(seen, "0");
-        cr_expect_str_eq(seen, EXPECTED[i], "value %zu: %s", i, seen);
+    ASSERT_OK(parse(&r, "{\"n\": null}"));
+    JsonAt top = top_of(r), list_at;
+    static const char *const KEYS[] = {"n", "none"};
+    for (int i = 0; i < 2; i++) {
+        int64_t whole = 5, list[2] = {7, 8};
+        size_t count = 2;
+        double number = 2.5;
+        bool flag = true;
+        const char *text = "kept";
+        EXPECT_OK(json_opt_int(&whole, &top, KEYS[i]));
+        EXPECT_OK(json_opt_number(&number, &top, KEYS[i]));
+        EXPECT_OK(json_opt_bool(&flag, &top, KEYS[i]));
+        EXPECT_OK(json_opt_text(&text, &top, KEYS[i]));
+        EXPECT_OK(json_opt_ints(list, &count, 2, &top, KEYS[i]));
+        cr_expect(whole == 5 && number == 2.5 && flag && count == 2 && list[1] == 8);
+        cr_expect_str_eq(text, "kept");
+        EXPECT_FAIL(json_need_int(&whole, &top, KEYS[i]), E_FORMAT, KEYS[i]);
+        EXPECT_FAIL(json_need_text(&text, &top, KEYS[i]), E_FORMAT, KEYS[i]);
+        EXPECT_FAIL(json_need_list(&list_at, &top, KEYS[i]), E_FORMAT, KEYS[i]);
     }
-    cr_expect(json_is_none(NULL));
-    cr_expect_not(json_is_object(NULL) || json_is_array(NULL) || json_is_number(NULL));
+    json_close(r);
+}
+
+// A getter and the kinds of values it takes: b n i t l o for bool, fraction, integer, text, list,
+// object.
+static Status get_as(char getter, const JsonAt *top, const char *key) {
+    int64_t whole, list[2];
+    size_t count;
+    double number;
+    bool flag;
+    const char *text;
+    JsonAt v;
+    switch (getter) {
+    case 'i':
+        return json_opt_int(&whole, top, key);
+    case 'n':
+        return json_opt_number(&number, top, key);
+    case 'b':
+        return json_opt_bool(&flag, top, key);
+    case 't':
+        return json_opt_text(&text, top, key);
+    case 's':
+        return json_opt_ints(list, &count, 2, top, key);
+    case 'l':
+        return json_need_list(&v, top, key);
+    default:
+        return json_need_object(&v, top, key);
+    }
+}
+
+Test(json, no_getter_takes_another_type) {
+    Json *r;
+    ASSERT_OK(parse(&r, "{\"b\": true, \"n\": 1.5, \"i\": 4, \"t\": \"4\", \"l\": [4], \"o\": {}, "
+                        "\"big\": 1e300}"));
+    static const struct {
+        char getter;
+        const char *takes;
+    } GETTERS[] = {{'i', "i"},  {'n', "in"}, {'b', "b"}, {'t', "t"},
+                   {'s', "il"}, {'l', "l"},  {'o', "o"}};
+    JsonAt top = top_of(r);
+    for (size_t g = 0; g < sizeof GETTERS / sizeof GETTERS[0]; g++) {
+        for (const char *c = "bnitlo"; *c != '\0'; c++) {
+            char key[2] = {*c, '\0'}, message[16];
+            snprintf(message, sizeof message, "in.json: %s = ", key);
+            if (strchr(GETTERS[g].takes, *c) != NULL)
+                EXPECT_OK(get_as(GETTERS[g].getter, &top, key));
+            else
+                EXPECT_FAIL(get_as(GETTERS[g].getter, &top, key), E_FORMAT, message);
+        }
+    }
+    EXPECT_FAIL(get_as('i', &top, "big"), E_FORMAT, "a whole number is expected");
+    // Nor is something that is no object an empty one.
+    JsonAt t;
+    EXPECT_OK(json_member(&t, &top, "t"));
+    EXPECT_FAIL(get_as('i', &t, "k"), E_FORMAT, "in.json: t = \"4\": an object is expected");
+    EXPECT_FAIL(json_item(&t, &t, 0), E_FORMAT, "a list is expected");
+    json_close(r);
+}
+
+Test(json, places_are_named) {
+    Json *r;
+    ASSERT_OK(parse(&r, "{\"a\": [{\"b c\": {\"d\": 7}}], \"\": 1, \"m\\ny\": \"\\u001b[1m\"}"));
+    JsonAt top = top_of(r), a, first, b, d, odd;
+    EXPECT_OK(json_need_list(&a, &top, "a"));
+    EXPECT_OK(json_item(&first, &a, 0));
+    EXPECT_OK(json_need_object(&b, &first, "b c"));
+    EXPECT_OK(json_member(&d, &b, "d"));
+    cr_expect_eq(json_refuse(&d, "%s than %d", "more", 7), E_FORMAT);
+    cr_expect_str_eq(err_message(), "in.json: a[0][\"b c\"].d = 7: more than 7 is expected");
+    cr_expect_str_eq(err_hint(), "a hint");
+    EXPECT_OK(json_member(&odd, &b, "gone"));
+    EXPECT_FAIL(json_refuse(&odd, "it"), E_FORMAT, "a[0][\"b c\"].gone is missing");
+    EXPECT_OK(json_member(&odd, &top, ""));
+    EXPECT_FAIL(json_refuse(&odd, "it"), E_FORMAT, "in.json: $[\"\"] = 1: it");
+    EXPECT_OK(json_member(&odd, &top, "m\ny"));  // nothing of a file reaches a terminal as it is
+    EXPECT_FAIL(json_refuse(&odd, "it"), E_FORMAT, "$[\"m\\ny\"] = \"\\u001b[1m\": it");
+    EXPECT_FAIL(json_refuse(&top, "it"), E_FORMAT, "in.json: $ = an object: it");
+    json_close(r);
+}
+
+Test(json, texts_with_nul_are_no_c_strings) {
+    Json *r;
+    ASSERT_OK(parse(&r, "{\"t\": \"llama\\u0000x\"}"));
+    JsonAt top = top_of(r), v;
+    const char *text;
+    size_t bytes;
+    EXPECT_FAIL(json_opt_text(&text, &top, "t"), E_FORMAT, "without NUL");
+    EXPECT_OK(json_member(&v, &top, "t"));
+    EXPECT_OK(json_bytes(&text, &bytes, &v));
+    cr_expect(bytes == 7 && memcmp(text, "llama\0x", 7) == 0);
+    json_close(r);
+}
+
+Test(json, one_integer_or_a_list_of_them) {
+    Json *r;
+    ASSERT_OK(parse(&r, "{\"one\": 7, \"two\": [1, 2.0], \"none\": [], \"many\": [1, 2, 3], "
+                        "\"odd\": [1, \"2\"], \"half\": 0.5}"));
+    JsonAt top = top_of(r);
+    int64_t out[2];
+    size_t count = 9;
+    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "one"));
+    cr_expect(count == 1 && out[0] == 7);
+    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "two"));
+    cr_expect(count == 2 && out[0] == 1 && out[1] == 2);
+    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "none"));
+    cr_expect_eq(count, 0);
+    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "many"), E_FORMAT, "at most 2");
+    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "odd"), E_FORMAT, "odd[1] = \"2\"");
+    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "half"), E_FORMAT, "half = 0.5");
     json_close(r);
 }
 
@@ -112,17 +240,19 @@ Test(json, real_files_are_read) {
     ASSERT_OK(parse(&r, "\xEF\xBB\xBF[1]"));  // a byte order mark
     json_close(r);
     ASSERT_OK(parse(&r, "{\"model_max_length\": 1000000000000000019884624838656, \"n\": 7}"));
-    cr_expect_eq(json_number(json_get(r, "model_max_length"), 0), 1e30);
-    cr_expect_not(json_is_int(json_get(r, "model_max_length")));
-    cr_expect_eq(json_int(json_get(r, "n"), 0), 7);
+    cr_expect_eq(number_of(r, "model_max_length"), 1e30);
+    cr_expect_eq(int_of(r, "n"), 7);
     json_close(r);
     ASSERT_OK(parse(&r, "\"a\\u0000b\""));  // a scalar at the top, a NUL inside
-    cr_expect_eq(json_text_bytes(r), 3);
-    cr_expect_eq(memcmp(json_text(r, ""), "a\0b", 3), 0);
+    JsonAt top = top_of(r);
+    const char *text;
+    size_t bytes;
+    EXPECT_OK(json_bytes(&text, &bytes, &top));
+    cr_expect(bytes == 3 && memcmp(text, "a\0b", 3) == 0);
     json_close(r);
     ASSERT_OK(parse(&r, "[9223372036854775807, -9223372036854775808]"));
-    cr_expect_eq(json_int(json_at(r, 0), 0), INT64_MAX);
-    cr_expect_eq(json_int(json_at(r, 1), 0), INT64_MIN);
+    cr_expect_eq(int_at(r, 0), INT64_MAX);
+    cr_expect_eq(int_at(r, 1), INT64_MIN);
     json_close(r);
 }
 
@@ -136,14 +266,14 @@ Test(json, files_are_named_in_messages) {
     EXPECT_FAIL(json_open_file(&r, path), E_FORMAT, "x.json:2:");
     ASSERT_OK(file_write(path, "[3]", 3));
     ASSERT_OK(json_open_file(&r, path));
-    cr_expect_eq(json_int(json_at(r, 0), 0), 3);
+    cr_expect_eq(int_at(r, 0), 3);
     json_close(r);
     temp_close(dir);
 }
 
-static Status collect(const char *key, const Json *value, void *user) {
-    if (json_is_none(value)) FAIL(E_FORMAT, "hint", "%s is null", key);
-    strcat(user, key);
+static Status collect(const JsonAt *member, void *user) {
+    if (json_kind(member) == J_NONE) return json_refuse(member, "something");
+    strcat(user, member->key);
     return OK;
 }
 
@@ -151,10 +281,11 @@ Test(json, members_come_in_the_files_order) {
     Json *r;
     char seen[16] = "";
     ASSERT_OK(parse(&r, "{\"z\": 1, \"a\": 2, \"m\": 3, \"0\": null, \"x\": 4}"));
-    EXPECT_FAIL(json_each(r, collect, seen), E_FORMAT, "0 is null");
+    JsonAt top = top_of(r), z;
+    EXPECT_FAIL(json_each(&top, collect, seen), E_FORMAT, "0 = null: something");
     cr_expect_str_eq(seen, "zam");
-    EXPECT_OK(json_each(NULL, collect, seen));
-    EXPECT_OK(json_each(json_get(r, "z"), collect, seen));
+    EXPECT_OK(json_member(&z, &top, "z"));
+    EXPECT_FAIL(json_each(&z, collect, seen), E_FORMAT, "z = 1: an object is expected");
     cr_expect_str_eq(seen, "zam");
     json_close(r);
 }
@@ -211,12 +342,15 @@ Test(json, texts_of_all_bytes_become_valid_json) {
     jsonout_text_n(&w, NULL, text, n);
     Json *r;
     ASSERT_OK(json_open(&r, w.text, w.bytes, "all"));
-    const char *back = json_text(r, "");
+    JsonAt top = top_of(r);
+    const char *back;
+    size_t bytes;
+    ASSERT_OK(json_bytes(&back, &bytes, &top));
     cr_expect_eq(memcmp(back, text, 128), 0);  // ASCII as it was, NUL included
     // Bytes that are no UTF-8 became U+FFFD; the euro sign and the face between them stayed.
     cr_expect_eq(memcmp(back + 128, "\xef\xbf\xbd", 3), 0);
     cr_expect(strstr(back + 128, "\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd") != NULL);
-    cr_expect_eq(json_text_bytes(r), 128 + 128 * 3 + 7 + 7 * 3);
+    cr_expect_eq(bytes, 128 + 128 * 3 + 7 + 7 * 3);
     json_close(r);
     jsonout_free(&w);
 }
@@ -242,7 +376,9 @@ Test(json, numbers_read_back_to_the_same_bits) {
         Json *r;
         jsonout_number(&w, NULL, values[i]);
         ASSERT_OK(json_open(&r, w.text, w.bytes, "number"));
-        double back = json_number(r, NAN);
+        JsonAt top = top_of(r);
+        double back = NAN;
+        EXPECT_OK(json_number(&back, &top));
         cr_expect_eq(memcmp(&back, &values[i], sizeof back) != 0 && back != 0, 0, "%s", w.text);
         json_close(r);
         jsonout_free(&w);

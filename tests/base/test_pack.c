@@ -10,7 +10,7 @@
 
 static PackOut *sample(void) {
     PackOut *w = packout_new();
-    packout_map(w, 7);
+    packout_map(w, 8);
     packout_text(w, "text");
     packout_text(w, "h\xc3\xa9llo");
     packout_text(w, "bytes");
@@ -23,9 +23,11 @@ static PackOut *sample(void) {
     packout_f64(w, DBL_MIN);
     packout_text(w, "array");
     packout_array(w, 3);
-    packout_bool(w, true);
-    packout_bool(w, false);
+    packout_u64(w, 9);
+    packout_i64(w, -9);
     packout_array(w, 0);
+    packout_text(w, "yes");
+    packout_bool(w, true);
     packout_text(w, "map");
     packout_map(w, 0);
     return w;
@@ -38,56 +40,89 @@ Test(pack, what_is_written_is_read) {
     Pack *p;
     ASSERT_OK(pack_open(&p, data, bytes, "sample"));
     packout_free(w);  // the reader holds a copy
-    const PackValue *r = pack_root(p), *a = pack_get(r, "array");
+    const PackValue *r = pack_root(p), *a, *v;
     char text[16];
     uint32_t n;
-    pack_text(pack_get(r, "text"), text, sizeof text);
+    uint64_t u;
+    int64_t i;
+    double f;
+    bool flag;
+    const void *b;
+    EXPECT_OK(pack_text(text, sizeof text, r, "text"));
     cr_expect_str_eq(text, "h\xc3\xa9llo");
-    const void *b = pack_bytes(pack_get(r, "bytes"), &n);
+    EXPECT_OK(pack_bytes(&b, &n, r, "bytes"));
     cr_assert_eq(n, 3);
     cr_expect_eq(memcmp(b, "a\0b", 3), 0);
-    cr_expect_eq(pack_u64(pack_get(r, "u64"), 0), UINT64_MAX);
-    cr_expect_eq(pack_i64(pack_get(r, "i64"), 0), INT64_MIN);
-    cr_expect_eq(pack_f64(pack_get(r, "f64"), 0), DBL_MIN);
-    cr_expect_eq(pack_count(r), 7);
-    cr_expect_eq(pack_count(a), 3);
-    cr_expect(pack_bool(pack_at(a, 0), false));
-    cr_expect_not(pack_bool(pack_at(a, 1), true));
-    cr_expect_eq(pack_count(pack_at(a, 2)), 0);
-    cr_expect_null(pack_at(a, 3));
+    EXPECT_OK(pack_u64(&u, r, "u64"));
+    EXPECT_OK(pack_i64(&i, r, "i64"));
+    EXPECT_OK(pack_f64(&f, r, "f64"));
+    EXPECT_OK(pack_bool(&flag, r, "yes"));
+    cr_expect(u == UINT64_MAX && i == INT64_MIN && f == DBL_MIN && flag);
+    EXPECT_OK(pack_f64(&f, r, "u64"));  // any number
+    cr_expect_eq(f, 18446744073709551616.0);
+    EXPECT_OK(pack_array(&a, &n, r, "array"));
+    cr_expect_eq(n, 3);
+    EXPECT_OK(pack_item_u64(&u, a, 0));
+    EXPECT_OK(pack_item_i64(&i, a, 1));
+    cr_expect(u == 9 && i == -9);
+    EXPECT_OK(pack_item(&v, a, 2));
+    EXPECT_OK(pack_map(&v, r, "map"));
+    cr_expect(pack_has(r, "map") && !pack_has(r, "mop") && !pack_has(v, "map"));
     pack_close(p);
     pack_close(NULL);
     packout_free(NULL);
 }
 
-Test(pack, wrong_types_and_missing_values_give_the_fallback) {
+// A getter with the types it takes, by the keys of the sample.
+static Status get_as(const char *getter, const PackValue *r, const char *key) {
+    const PackValue *v;
+    char text[16];
+    uint32_t n;
+    uint64_t u;
+    int64_t i;
+    double f;
+    bool flag;
+    const void *b;
+    if (strcmp(getter, "u64") == 0) return pack_u64(&u, r, key);
+    if (strcmp(getter, "i64") == 0) return pack_i64(&i, r, key);
+    if (strcmp(getter, "f64") == 0) return pack_f64(&f, r, key);
+    if (strcmp(getter, "yes") == 0) return pack_bool(&flag, r, key);
+    if (strcmp(getter, "text") == 0) return pack_text(text, sizeof text, r, key);
+    if (strcmp(getter, "bytes") == 0) return pack_bytes(&b, &n, r, key);
+    if (strcmp(getter, "array") == 0) return pack_array(&v, &n, r, key);
+    return pack_map(&v, r, key);
+}
+
+Test(pack, no_getter_takes_another_type_or_nothing) {
+    static const char *const KEYS[] = {"text", "bytes", "u64", "i64", "f64", "array", "map", "yes"};
+    enum { N = sizeof KEYS / sizeof KEYS[0] };
     PackOut *w = sample();
     size_t bytes;
     const char *data = packout_data(w, &bytes);
     Pack *p;
     ASSERT_OK(pack_open(&p, data, bytes, "sample"));
-    const PackValue *r = pack_root(p), *t = pack_get(r, "text"), *big = pack_get(r, "u64");
-    uint32_t n = 9;
-    char text[4] = "xyz";
-    cr_expect_null(pack_get(r, "tex"));
-    cr_expect_null(pack_get(t, "text"));
-    cr_expect_null(pack_get(NULL, "text"));
-    cr_expect_null(pack_at(r, 0));
-    cr_expect_eq(pack_u64(t, 5), 5);
-    cr_expect_eq(pack_u64(pack_get(r, "i64"), 5), 5);  // negative
-    cr_expect_eq(pack_i64(big, 5), 5);                 // too large
-    cr_expect_eq(pack_f64(t, 0.5), 0.5);
-    cr_expect_eq(pack_f64(big, 0.5), 18446744073709551616.0);
-    cr_expect(pack_bool(big, true));
-    cr_expect_null(pack_bytes(t, &n));
-    cr_expect_eq(n, 0);
-    cr_expect_eq(pack_count(t), 0);
-    pack_text(big, text, sizeof text);
-    cr_expect_str_eq(text, "");
-    pack_text(t, text, sizeof text);  // cut
-    cr_expect_str_eq(text, "h\xc3\xa9");
-    pack_text(t, text, 1);
-    cr_expect_str_eq(text, "");
+    const PackValue *r = pack_root(p), *v, *a;
+    for (int g = 0; g < N; g++) {
+        for (int k = 0; k < N; k++) {
+            bool takes = g == k || (strcmp(KEYS[g], "f64") == 0 && strcmp(KEYS[k] + 1, "64") == 0);
+            if (takes)
+                EXPECT_OK(get_as(KEYS[g], r, KEYS[k]));
+            else
+                EXPECT_FAIL(get_as(KEYS[g], r, KEYS[k]), E_FORMAT, KEYS[k]);
+        }
+        EXPECT_FAIL(get_as(KEYS[g], r, "gone"), E_FORMAT, "'gone' is missing");
+    }
+    uint64_t u;
+    int64_t i;
+    uint32_t n;
+    char text[4];
+    EXPECT_FAIL(pack_text(text, sizeof text, r, "text"), E_FORMAT, "'text'");  // does not fit
+    EXPECT_OK(pack_array(&a, &n, r, "array"));
+    EXPECT_FAIL(pack_item(&v, a, 3), E_FORMAT, "item 3");
+    EXPECT_FAIL(pack_item(&v, r, 0), E_FORMAT, "item 0");
+    EXPECT_FAIL(pack_item_u64(&u, a, 1), E_FORMAT, "item 1");  // negative
+    EXPECT_FAIL(pack_item_i64(&i, a, 2), E_FORMAT, "item 2");
+    EXPECT_FAIL(pack_u64(&u, a, "u64"), E_FORMAT, "'u64' is missing");  // no map at all
     pack_close(p);
     packout_free(w);
 }
@@ -105,7 +140,9 @@ Test(pack, integers_of_all_sizes_survive) {
     Pack *p;
     ASSERT_OK(pack_open(&p, data, bytes, "integers"));
     for (uint32_t i = 0; i < N; i++) {
-        cr_expect_eq(pack_i64(pack_at(pack_root(p), i), 99), VALUES[i]);
+        int64_t v = 99;
+        EXPECT_OK(pack_item_i64(&v, pack_root(p), i));
+        cr_expect_eq(v, VALUES[i]);
     }
     pack_close(p);
     packout_free(w);
@@ -130,7 +167,6 @@ Test(pack, bytes_after_the_end_are_refused) {
     Pack *p;
     EXPECT_FAIL(pack_open(&p, "\x01\x02", 2, "two"), E_FORMAT, "two: 1 bytes follow");
     ASSERT_OK(pack_open(&p, "\x01", 1, "one"));
-    cr_expect_eq(pack_u64(pack_root(p), 0), 1);
     pack_close(p);
 }
 
@@ -171,9 +207,12 @@ Test(pack, every_kind_of_value_is_scanned_at_its_length) {
         "\xdc\x00\x01\x01\xdd\x00\x00\x00\x01\x01\xde\x00\x00";
     Pack *p;
     ASSERT_OK(pack_open(&p, ALL, sizeof ALL - 1, "all"));
-    cr_expect_eq(pack_count(pack_root(p)), 0x28);
-    cr_expect_eq(pack_f64(pack_at(pack_root(p), 19), 0), 1.0);  // 32 bits
-    cr_expect_eq(pack_count(pack_at(pack_root(p), 37)), 1);
+    const PackValue *v;
+    int64_t i;
+    EXPECT_OK(pack_item(&v, pack_root(p), 0x27));
+    EXPECT_FAIL(pack_item(&v, pack_root(p), 0x28), E_FORMAT, "item 40");
+    EXPECT_OK(pack_item(&v, pack_root(p), 37));
+    EXPECT_OK(pack_item_i64(&i, v, 0));
     pack_close(p);
 }
 
@@ -204,7 +243,8 @@ Test(pack, random_bytes_and_flipped_bits_do_no_harm) {
         copy[(r >> 16) % bytes] ^= (char)(1 << (r >> 40) % 8);
         if (pack_open(&p, copy, bytes, "flipped") != OK) continue;
         char text[8];
-        pack_text(pack_get(pack_root(p), "text"), text, sizeof text);
+        Status st = pack_text(text, sizeof text, pack_root(p), "text");
+        cr_expect(st == OK || st == E_FORMAT);
         pack_close(p);
     }
     free(copy);

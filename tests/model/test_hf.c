@@ -104,7 +104,7 @@ Test(hf_config, values_that_make_another_model_are_refused_by_name) {
                    "simplermsnorm");
     expect_refused(TNL(LRPE ",\"bias\":true"), "bias", "true", "false");
     expect_refused(TNL(LRPE ",\"hidden_dim\":24"), "hidden_dim", "24", "decoder_embed_dim");
-    expect_refused(TNL(""), "linear_use_lrpe_list", "null", "each layer");
+    expect_refused(TNL(""), "linear_use_lrpe_list", "missing", "each layer");
     expect_refused(TNL(",\"linear_use_lrpe_list\":[1,0]"), "linear_use_lrpe_list", "",
                    "each layer");
     expect_refused(TNL(",\"linear_use_lrpe_list\":[1,0,2]"), "linear_use_lrpe_list", "", "0 or 1");
@@ -114,19 +114,119 @@ Test(hf_config, values_that_make_another_model_are_refused_by_name) {
     expect_refused(LLAMA(",\"hidden_act\":\"gelu\""), "hidden_act", "gelu", "silu");
     expect_refused(LLAMA(",\"attention_bias\":true"), "attention_bias", "true", "false");
     expect_refused(LLAMA(",\"mlp_bias\":true"), "mlp_bias", "true", "false");
-    expect_refused(LLAMA(",\"rope_scaling\":{\"rope_type\":\"llama3\"}"), "rope_scaling", "object",
-                   "null");
-    expect_refused(LLAMA(",\"rope_parameters\":{\"rope_type\":\"yarn\"}"), "rope_parameters",
-                   "object", "default");
     expect_refused(LLAMA(",\"head_dim\":4"), "head_dim", "4", "hidden_size / num_attention_heads");
     expect_refused(LLAMA(",\"num_key_value_heads\":4"), "num_key_value_heads", "4", "divisor");
     expect_refused(LLAMA(",\"rope_theta\":-1"), "rope_theta", "-1", "positive");
     expect_refused(LLAMA(",\"tie_word_embeddings\":1"), "tie_word_embeddings", "1",
                    "true or false");
     expect_refused("{\"model_type\":\"mamba\"}", "model_type", "mamba", "transnormer or llama");
-    expect_refused("{}", "model_type", "null", "transnormer or llama");
-    expect_refused("[]", "", "", "not a JSON object");
+    expect_refused("{}", "model_type", "missing", "a text");
+    expect_refused("[]", "", "a list", "an object is expected");
     expect_refused("{\"model_type\":\"llama\"", "", "", "");
+}
+
+// "default" is what is built, however a file spells it; everything else would be another model.
+Test(hf_config, rope_is_read_in_every_place_and_spelling) {
+    static const char *const SAID[] = {
+        ",\"rope_theta\":7",
+        ",\"rope_theta\":7,\"rope_scaling\":{\"rope_type\":\"default\"}",
+        ",\"rope_theta\":7.0,\"rope_scaling\":{\"type\":\"default\"}",
+        ",\"rope_theta\":7,\"rope_parameters\":{\"rope_type\":\"default\"}",
+        ",\"rope_theta\":7,\"rope_parameters\":{\"rope_theta\":7,\"type\":\"default\"}",
+        ",\"rope_theta\":null,\"rope_parameters\":{\"rope_theta\":7}",
+        ",\"rope_scaling\":{\"rope_theta\":7,\"rope_type\":\"default\",\"type\":\"default\"}",
+        ",\"rope_theta\":7,\"partial_rotary_factor\":1.0,\"rope_scaling\":null"};
+    for (size_t i = 0; i < sizeof SAID / sizeof SAID[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, LLAMA("%s"), SAID[i]);
+        cr_assert_eq(read_ok(text).rope_base, 7, "%s", text);
+    }
+    static const char *const NOTHING[] = {"", ",\"rope_scaling\":{}", ",\"rope_parameters\":null",
+                                          ",\"rope_scaling\":{\"type\":\"default\"}"};
+    for (size_t i = 0; i < sizeof NOTHING / sizeof NOTHING[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, LLAMA("%s"), NOTHING[i]);
+        cr_assert_eq(read_ok(text).rope_base, 10000, "%s", text);
+    }
+}
+
+Test(hf_config, rope_of_another_kind_is_refused_by_name) {
+    static const char *const KINDS[] = {"linear",   "dynamic", "yarn", "llama3",
+                                        "longrope", "su",      ""};
+    static const char *const PLACES[] = {"rope_scaling", "rope_parameters"};
+    static const char *const NAMES[] = {"rope_type", "type"};
+    for (size_t k = 0; k < sizeof KINDS / sizeof KINDS[0]; k++) {
+        for (int i = 0; i < 4; i++) {
+            char text[512], path_in[64];
+            snprintf(text, sizeof text, LLAMA(",\"%s\":{\"%s\":\"%s\",\"factor\":8.0}"),
+                     PLACES[i / 2], NAMES[i % 2], KINDS[k]);
+            snprintf(path_in, sizeof path_in, "%s.%s", PLACES[i / 2], NAMES[i % 2]);
+            expect_refused(text, path_in, KINDS[k], "default");
+        }
+    }
+    expect_refused(LLAMA(",\"rope_scaling\":{\"rope_type\":5}"), "rope_scaling.rope_type", "5",
+                   "default");
+    expect_refused(LLAMA(",\"rope_scaling\":{\"factor\":2}"), "rope_scaling.factor", "2", "1");
+    expect_refused(LLAMA(",\"rope_scaling\":{\"rope_type\":\"default\",\"type\":\"yarn\"}"),
+                   "rope_scaling.type", "yarn", "default");
+    expect_refused(LLAMA(",\"rope_scaling\":\"default\""), "rope_scaling", "default", "an object");
+    expect_refused(LLAMA(",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}"),
+                   "rope_parameters.full_attention", "an object", "nothing but");
+    expect_refused(LLAMA(",\"rope_parameters\":{\"rope_theta\":\"1e6\"}"),
+                   "rope_parameters.rope_theta", "\"1e6\"", "a number");
+    expect_refused(LLAMA(",\"rope_theta\":5,\"rope_parameters\":{\"rope_theta\":6}"),
+                   "rope_parameters.rope_theta = 6", "5", "as rope_theta says");
+    expect_refused(
+        LLAMA(",\"rope_scaling\":{\"rope_theta\":6},\"rope_parameters\":{\"rope_theta\":5}"),
+        "rope_scaling.rope_theta = 6", "5", "as rope_parameters.rope_theta says");
+    expect_refused(LLAMA(",\"partial_rotary_factor\":0.5"), "partial_rotary_factor", "0.5", "1");
+    expect_refused(LLAMA(",\"rope_parameters\":{\"partial_rotary_factor\":0.25}"),
+                   "rope_parameters.partial_rotary_factor", "0.25", "1");
+}
+
+// Keys of models that are not quite Llamas. Each is accepted with the value that a Llama has.
+Test(hf_config, what_would_change_the_numbers_is_refused) {
+    static const struct {
+        const char *key, *same, *other;
+    } KEYS[] = {{"quantization_config", "null", "{\"quant_method\":\"gptq\"}"},
+                {"sliding_window", "null", "4096"},
+                {"use_sliding_window", "false", "true"},
+                {"layer_types", "[\"full_attention\"]", "[\"sliding_attention\"]"},
+                {"hidden_activation", "\"silu\"", "\"gelu_pytorch_tanh\""},
+                {"embedding_multiplier", "1.0", "12.0"},
+                {"residual_multiplier", "1", "0.22"},
+                {"attention_multiplier", "null", "0.0078125"},
+                {"logits_scaling", "1.0", "8.0"},
+                {"logit_scale", "1.0", "0.0625"},
+                {"final_logit_softcapping", "null", "30.0"},
+                {"attention_bias", "false", "\"false\""},
+                {"mlp_bias", "null", "0"},
+                {"num_local_experts", "null", "8"},
+                {"use_qk_norm", "false", "true"},
+                {"no_rope_layers", "null", "[0,1]"},
+                {"rotary_pct", "1.0", "0.25"}};
+    for (size_t i = 0; i < sizeof KEYS / sizeof KEYS[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, LLAMA(",\"%s\":%s"), KEYS[i].key, KEYS[i].same);
+        read_ok(text);
+        snprintf(text, sizeof text, LLAMA(",\"%s\":%s"), KEYS[i].key, KEYS[i].other);
+        expect_refused(text, KEYS[i].key, "", "expected");
+    }
+    read_ok(LLAMA(",\"sliding_window\":4096,\"use_sliding_window\":false"));
+    read_ok(LLAMA(",\"pretraining_tp\":2,\"use_cache\":false,\"torch_dtype\":\"bfloat16\""));
+    expect_refused(TNL(LRPE ",\"quantization_config\":{}"), "quantization_config", "", "null");
+    expect_refused(TNL(LRPE ",\"bias\":\"false\""), "bias", "\"false\"", "false");
+}
+
+Test(hf_config, the_longest_text_is_kept) {
+    cr_assert_eq(read_ok(LLAMA("")).max_positions, 0);
+    ModelConfig m = read_ok(LLAMA(",\"max_position_embeddings\":4096"));
+    cr_assert_eq(m.max_positions, 4096);
+    char *text = model_config_write_hf(&m, NULL);
+    cr_assert_not_null(strstr(text, "\"max_position_embeddings\": 4096"));
+    free(text);
+    expect_refused(LLAMA(",\"max_position_embeddings\":\"4096\""), "max_position_embeddings",
+                   "4096", "a whole number");
 }
 
 Test(hf_config, sizes_must_be_there_and_in_range) {
@@ -137,7 +237,7 @@ Test(hf_config, sizes_must_be_there_and_in_range) {
     expect_refused("{\"model_type\":\"llama\",\"vocab_size\":4294967297}", "vocab_size",
                    "4294967297", "from 1");
     expect_refused("{\"model_type\":\"llama\",\"vocab_size\":\"64\"}", "vocab_size", "64",
-                   "from 1");
+                   "a whole number");
     expect_refused(
         "{\"model_type\":\"llama\",\"vocab_size\":64,\"hidden_size\":10,\"num_hidden_layers\":257}",
         "num_hidden_layers", "257", "256");

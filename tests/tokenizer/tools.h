@@ -97,3 +97,43 @@ UNUSED static void encode(Encoder *e, Ids *out, const char *text, size_t bytes) 
     out->count = 0;
     cr_assert_eq(encoder_run(e, text, bytes, &out->ids, &out->count, &out->capacity), OK);
 }
+
+// {"text": ..., "ids": [...]}: what another program makes of a text.
+UNUSED static void expect_vector(Encoder *e, Ids *got, const JsonAt *vector) {
+    JsonAt text, ids, id;
+    const char *bytes;
+    size_t count;
+    int64_t value;
+    cr_assert_eq(json_member(&text, vector, "text"), OK);
+    cr_assert_eq(json_bytes(&bytes, &count, &text), OK, "%s", err_message());
+    cr_assert_eq(json_need_list(&ids, vector, "ids"), OK, "%s", err_message());
+    encode(e, got, bytes, count);
+    cr_assert_eq(got->count, json_count(&ids), "%s: %zu ids", bytes, got->count);
+    for (size_t k = 0; k < got->count; k++) {
+        cr_assert_eq(json_item(&id, &ids, k), OK);
+        cr_assert_eq(json_int(&value, &id), OK);
+        cr_assert_eq(got->ids[k], value, "%s: id %zu", bytes, k);
+    }
+}
+
+// A list of vectors in tests/golden/tokenizer. Returns their number.
+UNUSED static size_t expect_golden(const Bpe *bpe, const char *name) {
+    Encoder *e;
+    Ids got = {0};
+    Json *root;
+    size_t bytes;
+    char *text = golden_read(name, &bytes);
+    cr_assert_eq(json_open(&root, text, bytes, name), OK, "%s", err_message());
+    cr_assert_eq(encoder_open(&e, bpe), OK);
+    JsonAt top = json_top(root, name, NULL), vector;
+    size_t count = json_count(&top);
+    for (size_t i = 0; i < count; i++) {
+        cr_assert_eq(json_item(&vector, &top, i), OK);
+        expect_vector(e, &got, &vector);
+    }
+    encoder_close(e);
+    free(got.ids);
+    json_close(root);
+    free(text);
+    return count;
+}

@@ -25,6 +25,16 @@ static void write_added(const Bpe *bpe, JsonOut *w) {
     jsonout_close_array(w);
 }
 
+static void write_normalizer(const Bpe *bpe, JsonOut *w) {
+    if (!bpe->nfc) {
+        jsonout_none(w, "normalizer");
+        return;
+    }
+    jsonout_open_object(w, "normalizer");
+    jsonout_text(w, "type", "NFC");
+    jsonout_close_object(w);
+}
+
 // Serves as the second step of the split, as GPT-2's whole split, and as the decoder.
 static void write_byte_level(JsonOut *w, const char *key, bool use_regex) {
     jsonout_open_object(w, key);
@@ -111,7 +121,7 @@ void bpe__write_json(const Bpe *bpe, JsonOut *w) {
     jsonout_none(w, "truncation");
     jsonout_none(w, "padding");
     write_added(bpe, w);
-    jsonout_none(w, "normalizer");
+    write_normalizer(bpe, w);
     write_split(bpe, w);
     jsonout_none(w, "post_processor");
     write_byte_level(w, "decoder", true);
