@@ -241,9 +241,9 @@ Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, si
     e->count = *count;
     e->capacity = *capacity;
     e->status = OK;
-    splitter_run(e->splitter, text, bytes, encode_piece, e);
+    Status split = splitter_run(e->splitter, text, bytes, encode_piece, e);
     *ids = e->ids;
     *count = e->count;
     *capacity = e->capacity;
-    return e->status;
+    return e->status != OK ? e->status : split;
 }
