@@ -20,6 +20,10 @@ extern const char SPLIT_CL100K[];
 typedef void (*PieceFn)(const char *piece, size_t bytes, void *user);
 Status splitter_run(Splitter *s, const char *text, size_t bytes, PieceFn piece, void *user) CHECKED;
 
+// --- composition (compose.c) ---
+// The text in NFC, in linear time; what is not UTF-8 becomes U+FFFD. malloc'ed, NUL-terminated. NULL: out of memory.
+char *utf8_compose(const char *text, size_t bytes, size_t *out_bytes);
+
 // --- counting words (word_count.c) ---
 typedef struct WordCount WordCount;  // distinct pieces and their exact int64 counts
 WordCount *wordcount_new(void);
