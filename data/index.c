@@ -77,11 +77,20 @@ static void pack_shard(PackOut *w, const IndexShard *s, const char *file) {
     packout_u64(w, s->hash);
 }
 
+static void pack_cleaning(PackOut *w, Cleaning c) {
+    packout_text(w, "cleaned");
+    packout_map(w, (uint32_t)CLEANING_FIELD_COUNT + 1);
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
+        pack_number(w, CLEANING_FIELDS[f].key, *cleaning_count(&c, f));
+    packout_text(w, "first");
+    packout_text(w, c.first);
+}
+
 static void pack_source(PackOut *w, const Index *ix, int source) {
     const SourceReport *r = &ix->report.source[source];
     uint32_t shards = 0;
     for (int i = 0; i < ix->shard_count; i++) shards += ix->shards[i].source == source;
-    packout_map(w, 8);
+    packout_map(w, 9);
     packout_text(w, "name");
     packout_text(w, r->name);
     pack_number(w, "docs", r->docs);
@@ -91,6 +100,7 @@ static void pack_source(PackOut *w, const Index *ix, int source) {
     pack_number(w, "held_out_docs", r->held_out_docs);
     packout_text(w, "weight");
     packout_f64(w, r->weight);
+    pack_cleaning(w, r->cleaned);
     packout_text(w, "shards");
     packout_array(w, shards);
     for (int i = 0; i < ix->shard_count; i++) {
@@ -159,6 +169,12 @@ static void read_shard(IndexShard *s, const PackValue *v) {
     s->hash = pack_u64(pack_get(v, "hash"), 0);
 }
 
+static void read_cleaning(Cleaning *c, const PackValue *v) {
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
+        *cleaning_count(c, f) = pack_i64(pack_get(v, CLEANING_FIELDS[f].key), 0);
+    pack_text(pack_get(v, "first"), c->first, sizeof c->first);
+}
+
 static void read_source(SourceReport *r, const PackValue *v) {
     pack_text(pack_get(v, "name"), r->name, sizeof r->name);
     r->docs = pack_i64(pack_get(v, "docs"), 0);
@@ -167,6 +183,7 @@ static void read_source(SourceReport *r, const PackValue *v) {
     r->duplicates = pack_i64(pack_get(v, "duplicates"), 0);
     r->held_out_docs = pack_i64(pack_get(v, "held_out_docs"), 0);
     r->weight = pack_f64(pack_get(v, "weight"), 0);
+    read_cleaning(&r->cleaned, pack_get(v, "cleaned"));
 }
 
 static Status read_sources(Index *ix, const PackValue *sources, const char *path) {
