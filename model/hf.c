@@ -279,6 +279,19 @@ static Status read_llama(ModelConfig *m, const Source *s, bool hybrid) {
     return read_ids(m, s, false);
 }
 
+// A name that is kept; who has text for the model knows what it means.
+static Status read_normalisation(ModelConfig *m, const Source *s) {
+    const Json *v = json_get(s->root, "text_normalisation");
+    memset(m->normalisation, 0, sizeof m->normalisation);
+    if (json_is_none(v)) return OK;
+    size_t n = json_text_bytes(v);
+    if (!json_is_text(v) || n == 0 || n >= sizeof m->normalisation) {
+        return refuse(s, "text_normalisation", "a name of 1 to 31 bytes");
+    }
+    memcpy(m->normalisation, json_text(v, ""), n);
+    return OK;
+}
+
 static Status read_root(ModelConfig *m, const Source *s) {
     if (!json_is_object(s->root)) FAIL(E_FORMAT, HINT, "%s: not a JSON object", s->path);
     const char *type = json_text(json_get(s->root, "model_type"), "");
@@ -291,6 +304,7 @@ static Status read_root(ModelConfig *m, const Source *s) {
         TRY(read_llama(m, s, true));
     else
         return refuse(s, "model_type", "transnormer or llama");
+    TRY(read_normalisation(m, s));
     Status st = model_config_resolve(m, NULL);  // what is left: relations between layers and sizes
     return st == OK ? OK : err_context(E_FORMAT, "%s", s->path);
 }
@@ -398,6 +412,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
     write_id(&out, "bos_token_id", m->bos_id);
     write_id(&out, "eos_token_id", m->eos_id);
     jsonout_bool(&out, "tie_word_embeddings", m->tied);
+    if (m->normalisation[0] != '\0') jsonout_text(&out, "text_normalisation", m->normalisation);
     jsonout_text(&out, "torch_dtype", dtype == NULL ? "float32" : dtype);
     jsonout_close_object(&out);
 

@@ -31,6 +31,7 @@ typedef struct ModelConfig {
     int bos_id, eos_id;  // begin and end of a text, for config.json; -1: none
     int block;        // tokens a lightning block; 0: chosen
     bool recompute;   // activation recomputation per block
+    char normalisation[32];  // how training text was normalised, as the data pipeline calls it; "": nothing is known
     // resolved
     Family kind;
     int head_size;                // D

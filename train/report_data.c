@@ -144,6 +144,13 @@ static void copy_text(char *out, size_t capacity, const Json *v) {
     snprintf(out, capacity, "%s", json_text(v, ""));
 }
 
+static void read_cleaned(Cleaning *c, const Json *v) {
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++) {
+        *cleaning_count(c, f) = json_int(json_get(v, CLEANING_FIELDS[f].key), 0);
+    }
+    copy_text(c->first, sizeof c->first, json_get(v, "first"));
+}
+
 static void read_source(ReportSource *s, const Json *v) {
     *s = (ReportSource){.docs = json_int(json_get(v, "docs"), -1),
                         .bytes = json_int(json_get(v, "bytes"), -1),
@@ -152,6 +159,7 @@ static void read_source(ReportSource *s, const Json *v) {
                         .held_out_docs = json_int(json_get(v, "held_out_docs"), -1),
                         .weight = json_number(json_get(v, "weight"), NAN)};
     copy_text(s->name, sizeof s->name, json_get(v, "name"));
+    read_cleaned(&s->cleaned, json_get(v, "cleaned"));
 }
 
 static void read_corpus(Report *r) {

@@ -19,6 +19,7 @@ static Status take_imported_config(RunConfig *cfg) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.init, "config.json");
     TRY(model_config_read_hf(&cfg->model, path));
+    TRY(normalisation_check(cfg->model.normalisation, path));
     bool head, differs;
     TRY(hf_peek_tied(cfg->train.init, &head, &differs));
     if (differs) cfg->model.tied = false;
@@ -55,6 +56,7 @@ static Status open_model(Run *run, const Config *origins) {
     take_special_ids(m, run, origins);
     TRY(model_config_resolve(m, run->cfg.train.init[0] == '\0' ? origins : NULL));
     if (m->vocab == 0) m->vocab = vocab;
+    snprintf(m->normalisation, sizeof m->normalisation, "%s", NORMALISATION);
     if (m->vocab < vocab) {
         FAIL(E_USAGE, "raise model.vocab, or lower data.vocab and prepare again",
              "model.vocab=%d is smaller than the tokenizer's %d", m->vocab, vocab);
