@@ -294,39 +294,3 @@ done:
     free(t);
     return st;
 }
-
-Status gzip_read(const char *path, char **text, size_t *bytes, uint64_t limit_bytes) {
-    Status st = OK;
-    Decompressor *in = NULL;
-    size_t used = 0, capacity = 1 << 16;
-    char *out = NULL;
-    FILE *f = fopen(path, "rb");
-    if (f == NULL)
-        FAIL(E_IO, "check the path and its permissions", "%s: %s", path, strerror(errno));
-    uint64_t in_bytes;
-    TRY_GOTO(file_size(path, &in_bytes));
-    TRY_GOTO(decompressor_open(&in, f, in_bytes, limit_bytes, path));
-    // The size in the trailer cannot be trusted, and covers one member only: grow as it comes.
-    for (;;) {
-        char *grown = realloc(out, capacity + 1);
-        if (grown == NULL) {
-            st = err_set(E_NOMEM, "free some memory", "%s: no memory to read it", path);
-            goto done;
-        }
-        out = grown;
-        size_t got;
-        TRY_GOTO(decompressor_read(in, out + used, capacity - used, &got));
-        used += got;
-        if (used < capacity) break;
-        capacity *= 2;
-    }
-    out[used] = '\0';
-    *text = out;
-    *bytes = used;
-    out = NULL;
-done:
-    free(out);
-    decompressor_close(in);
-    fclose(f);
-    return st;
-}

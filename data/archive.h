@@ -28,7 +28,3 @@ Status deb_unpack(const char *deb, const char *dir, const char *wanted, const Ar
 bool path_wanted(const char *path, const char *wanted);
 // True when `path` is relative, not empty, has no ".." part, no control characters.
 bool path_safe(const char *path);
-
-// A whole gzip file (other compressions and plain files too), at most limit_bytes, malloc'ed,
-// NUL-terminated.
-Status gzip_read(const char *path, char **text, size_t *bytes, uint64_t limit_bytes) CHECKED;

@@ -28,6 +28,10 @@ const Field DATA_FIELDS[] = {
      "a source ends with the document that passes this much text, 0 reads all", "MiB"},
     {"data.shard_tokens", CFG_I64, AT(shard_tokens), 1, 1LL << 32, "67108864", NULL,
      "tokens in one shard file at most", "tokens"},
+    {"data.max_invalid", CFG_F64, AT(max_invalid), 0, 1, "0.01", NULL,
+     "share of a document's bytes that may be no UTF-8; a document or file with more is left out, a source that is one file refused", ""},
+    {"data.max_bad_lines", CFG_F64, AT(max_bad_lines), 0, 1, "0.01", NULL,
+     "share of a source's lines of JSON that may be damaged; they are left out, a source with more is refused", ""},
 };
 // clang-format on
 const int DATA_FIELD_COUNT = (int)(sizeof DATA_FIELDS / sizeof DATA_FIELDS[0]);

@@ -19,6 +19,8 @@ typedef struct DataConfig {
     bool dedup;         // drop exact duplicates
     int64_t sample_mb;  // a source ends with the document that passes this much text, 0 = never (tests)
     int64_t shard_tokens;  // a shard holds at most this many tokens (but at least one document)
+    double max_invalid;    // share of a text's bytes that may be no UTF-8
+    double max_bad_lines;  // share of a source's records that may be damaged
 } DataConfig;
 extern const Field DATA_FIELDS[];
 extern const int DATA_FIELD_COUNT;
@@ -37,11 +39,31 @@ typedef struct DocList {
 void doclist_add(DocList *l, uint64_t id, const char *title, const char *text, size_t bytes);  // copies
 void doclist_free(DocList *l);
 
+// --- cleaning.c: what reading and normalising a source left out and took away ---
+typedef struct Cleaning {
+    int64_t files_left_out, files_decoded, links_skipped, bad_lines;
+    int64_t docs_invalid, docs_empty;       // left out
+    int64_t invalid_bytes, removed_chars;   // replaced, taken away
+    char first[160];                        // of the files left out: names, and what they look like; of bad lines
+} Cleaning;
+// The counts by name, for files.
+typedef struct CleaningField {
+    const char *key, *text;  // text: for people, before the number
+    size_t offset;
+} CleaningField;
+extern const CleaningField CLEANING_FIELDS[];
+extern const int CLEANING_FIELD_COUNT;
+int64_t *cleaning_count(Cleaning *c, int field);
+// "damaged lines left out: 1, invalid bytes replaced: 7 (the first: a.jsonl:2)"; false when there is nothing to tell.
+enum { CLEANING_TEXT_BYTES = 640 };
+bool cleaning_text(char out[CLEANING_TEXT_BYTES], const Cleaning *c);
+
 // --- prepare.c: everything up to shards ---
 typedef struct SourceReport {
     char name[32];
     int64_t docs, bytes, tokens, duplicates, held_out_docs;
     double weight;
+    Cleaning cleaned;
 } SourceReport;
 enum { MAX_SOURCES = 64 };
 typedef struct CorpusReport {
@@ -58,6 +80,20 @@ Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *m
 
 // E_USAGE when `path`, the value of `key`, lies below a directory of data.sources. Not collective.
 Status corpus_check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
+
+// --- text.c: text for a model, read and normalised like training text ---
+// What corpus_prepare does to text, for config.json: "text_normalisation".
+extern const char NORMALISATION[];
+// E_FORMAT when `name`, which `where` records, is neither NORMALISATION nor "" (nothing is known).
+Status normalisation_check(const char *name, const char *where) CHECKED;
+// Text from a file for a model that records `normalisation`: unpacked, decoded, normalised as a document. With "" it is
+// unpacked, decoded where a byte-order mark says UTF-16 or UTF-32, and otherwise unchanged. malloc'ed, NUL-terminated.
+Status model_text_read(char **text, size_t *bytes, const char *path, const char *normalisation) CHECKED;
+// A prompt in place of *text (malloc'ed), as the beginning of a document: what it ends with stays. `name` is for messages.
+Status model_prompt(char **text, size_t *bytes, const char *name, const char *normalisation) CHECKED;
+// The same for each line of a file that is not empty.
+Status model_prompts_read(const char *path, const char *normalisation,
+                          Status (*visit)(const char *text, size_t bytes, void *user), void *user) CHECKED;
 
 // --- shard.c: the .tns format, docs/formats.md 6 ---
 typedef struct Shard Shard;

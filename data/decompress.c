@@ -98,20 +98,36 @@ static Status refill(Decompressor *d) {
     return OK;
 }
 
+typedef Step StepFn(Decompressor *d, unsigned char *out, size_t bytes, size_t *made);
+
 // Magic numbers decide, not names: a renamed package works, a lying name does not matter.
+static StepFn *codec_of(const void *data, size_t bytes) {
+    static const struct {
+        const char *magic;
+        size_t bytes;
+        StepFn *step;
+    } CODECS[] = {{"\x1f\x8b", 2, step_gzip},
+                  {"\xfd\x37zXZ\0", 6, step_xz},
+                  {"\x28\xb5\x2f\xfd", 4, step_zstd}};
+    for (size_t i = 0; i < sizeof CODECS / sizeof *CODECS; i++) {
+        if (bytes >= CODECS[i].bytes && memcmp(data, CODECS[i].magic, CODECS[i].bytes) == 0)
+            return CODECS[i].step;
+    }
+    return step_plain;
+}
+
+bool is_packed(const void *data, size_t bytes) {
+    return codec_of(data, bytes) != step_plain;
+}
+
 static Status choose_codec(Decompressor *d) {
-    static const unsigned char GZIP[] = {0x1f, 0x8b}, ZSTD[] = {0x28, 0xb5, 0x2f, 0xfd};
-    static const unsigned char XZ[] = {0xfd, '7', 'z', 'X', 'Z', 0};
     bool ready = true;
-    d->step = step_plain;
-    if (d->in_have >= sizeof GZIP && memcmp(d->in, GZIP, sizeof GZIP) == 0) {
-        d->step = step_gzip;
+    d->step = codec_of(d->in, d->in_have);
+    if (d->step == step_gzip) {
         ready = inflateInit2(&d->z, 16 + MAX_WBITS) == Z_OK;  // 16: gzip header and checksum
-    } else if (d->in_have >= sizeof XZ && memcmp(d->in, XZ, sizeof XZ) == 0) {
-        d->step = step_xz;
+    } else if (d->step == step_xz) {
         ready = lzma_stream_decoder(&d->xz, XZ_MEMORY, LZMA_CONCATENATED) == LZMA_OK;
-    } else if (d->in_have >= sizeof ZSTD && memcmp(d->in, ZSTD, sizeof ZSTD) == 0) {
-        d->step = step_zstd;
+    } else if (d->step == step_zstd) {
         d->zst = ZSTD_createDStream();
         ready = d->zst != NULL;
     }
@@ -165,6 +181,39 @@ Status decompressor_read(Decompressor *d, void *out, size_t bytes, size_t *got) 
         *got += made;
     }
     return OK;
+}
+
+// The size in a trailer cannot be trusted, and covers one member only: grow as it comes.
+static Status read_whole(char **text, size_t *bytes, Decompressor *d) {
+    size_t capacity = 1 << 16, got;
+    for (;; capacity *= 2) {
+        char *grown = realloc(*text, capacity + 1);
+        if (grown == NULL) FAIL(E_NOMEM, "free some memory", "%s: no memory to read it", d->name);
+        *text = grown;
+        TRY(decompressor_read(d, *text + *bytes, capacity - *bytes, &got));
+        *bytes += got;
+        if (*bytes < capacity) break;
+    }
+    (*text)[*bytes] = '\0';
+    return OK;
+}
+
+Status decompress_all(char **text, size_t *bytes, const void *packed, size_t packed_bytes,
+              uint64_t limit_bytes, const char *name) {
+    *text = NULL;
+    *bytes = 0;
+    Decompressor *d = NULL;
+    FILE *f = fmemopen((void *)(uintptr_t)packed, packed_bytes, "rb");  // read only: nothing is written
+    if (f == NULL) FAIL(E_NOMEM, "free some memory", "%s: no memory to unpack it", name);
+    Status st = decompressor_open(&d, f, packed_bytes, limit_bytes, name);
+    if (st == OK) st = read_whole(text, bytes, d);
+    if (st != OK) {
+        free(*text);
+        *text = NULL;
+    }
+    decompressor_close(d);
+    fclose(f);
+    return st;
 }
 
 void decompressor_close(Decompressor *d) {

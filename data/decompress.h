@@ -2,6 +2,7 @@
 // by magic number. The output is limited, so that a small hostile file cannot fill memory or disk.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,3 +18,9 @@ Status decompressor_open(Decompressor **d, FILE *file, uint64_t in_bytes, uint64
 // Fills `out`; *got < bytes only at the end. E_FORMAT: truncated or corrupt.
 Status decompressor_read(Decompressor *d, void *out, size_t bytes, size_t *got) CHECKED;
 void decompressor_close(Decompressor *d);
+
+// Do the bytes begin like gzip, xz or zstd?
+bool is_packed(const void *data, size_t bytes);
+// All of it at once, from memory: malloc'ed, NUL-terminated. E_FORMAT: truncated, corrupt, beyond the limit.
+Status decompress_all(char **text, size_t *bytes, const void *packed, size_t packed_bytes,
+              uint64_t limit_bytes, const char *name) CHECKED;

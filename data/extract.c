@@ -8,10 +8,8 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "data/archive.h"
 
-// No single text file is larger than this; anything more is damage or an attack.
-enum { TEXT_FILE_LIMIT = 1 << 30, TAB_STOP = 8, MAX_DIR_DEPTH = 32 };
+enum { TAB_STOP = 8, MAX_DIR_DEPTH = 32 };
 
 // --- growing text ---
 
@@ -190,9 +188,14 @@ static Status walk_entry(const char *name, void *user) {
     if (n >= (int)sizeof relative || m >= (int)sizeof path) {
         FAIL(E_IO, "use a directory with shorter names", "%s: path is too long", path);
     }
-    // lstat: a link could lead out of the tree, or round in a circle.
+    // lstat: a link could lead out of the tree, or round in a circle. One to a file leads to that file.
     struct stat st;
     if (lstat(path, &st) != 0) FAIL(E_IO, "check its permissions", "%s: cannot be examined", path);
+    if (S_ISLNK(st.st_mode)) {
+        bool file = w->list->follow && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+        w->list->links += !file;
+        if (!file) return OK;
+    }
     if (S_ISREG(st.st_mode) && suffix_matches(name, w->suffixes)) filelist_add(w->list, relative);
     if (!S_ISDIR(st.st_mode)) return OK;
     if (w->depth >= MAX_DIR_DEPTH) {
@@ -219,10 +222,4 @@ void filelist_free(FileList *l) {
     for (size_t i = 0; i < l->count; i++) free(l->paths[i]);
     free(l->paths);
     *l = (FileList){0};
-}
-
-Status text_read(const char *path, char **text, size_t *bytes) {
-    static const char *const GZIP[] = {".gz", ".dz", NULL};
-    if (!suffix_matches(path, GZIP)) return file_read(path, text, bytes);
-    return gzip_read(path, text, bytes, TEXT_FILE_LIMIT);
 }

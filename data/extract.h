@@ -49,13 +49,12 @@ bool doclist_take(DocList *l, uint64_t id, const char *title, Slice text, int64_
 
 // Relative paths of all regular files below dir whose name ends in one of `suffixes`
 // (NULL-terminated list; NULL = all), sorted bytewise. Symbolic links and names starting with '.'
-// are skipped. E_IO names the directory.
+// are skipped; with `follow`, links to files are taken like files. E_IO names the directory.
 typedef struct FileList {
     char **paths;
     size_t count, capacity;
+    bool follow;
+    size_t links;  // skipped
 } FileList;
 Status filelist_read(FileList *l, const char *dir, const char *const *suffixes) CHECKED;
 void filelist_free(FileList *l);
-
-// The file as text; one that ends in .gz or .dz is decompressed. malloc'ed, NUL-terminated.
-Status text_read(const char *path, char **text, size_t *bytes) CHECKED;

@@ -77,11 +77,20 @@ static void pack_shard(PackOut *w, const IndexShard *s, const char *file) {
     packout_u64(w, s->hash);
 }
 
+static void pack_cleaning(PackOut *w, Cleaning c) {
+    packout_text(w, "cleaned");
+    packout_map(w, (uint32_t)CLEANING_FIELD_COUNT + 1);
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
+        pack_number(w, CLEANING_FIELDS[f].key, *cleaning_count(&c, f));
+    packout_text(w, "first");
+    packout_text(w, c.first);
+}
+
 static void pack_source(PackOut *w, const Index *ix, int source) {
     const SourceReport *r = &ix->report.source[source];
     uint32_t shards = 0;
     for (int i = 0; i < ix->shard_count; i++) shards += ix->shards[i].source == source;
-    packout_map(w, 8);
+    packout_map(w, 9);
     packout_text(w, "name");
     packout_text(w, r->name);
     pack_number(w, "docs", r->docs);
@@ -91,6 +100,7 @@ static void pack_source(PackOut *w, const Index *ix, int source) {
     pack_number(w, "held_out_docs", r->held_out_docs);
     packout_text(w, "weight");
     packout_f64(w, r->weight);
+    pack_cleaning(w, r->cleaned);
     packout_text(w, "shards");
     packout_array(w, shards);
     for (int i = 0; i < ix->shard_count; i++) {
@@ -158,14 +168,23 @@ static Status read_shard(IndexShard *s, const PackValue *v) {
     return pack_u64(&s->hash, v, "hash");
 }
 
+static Status read_cleaning(Cleaning *c, const PackValue *v) {
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
+        TRY(pack_i64(cleaning_count(c, f), v, CLEANING_FIELDS[f].key));
+    return pack_text(c->first, sizeof c->first, v, "first");
+}
+
 static Status read_source(SourceReport *r, const PackValue *v) {
+    const PackValue *cleaned;
     TRY(pack_text(r->name, sizeof r->name, v, "name"));
     TRY(pack_i64(&r->docs, v, "docs"));
     TRY(pack_i64(&r->bytes, v, "bytes"));
     TRY(pack_i64(&r->tokens, v, "tokens"));
     TRY(pack_i64(&r->duplicates, v, "duplicates"));
     TRY(pack_i64(&r->held_out_docs, v, "held_out_docs"));
-    return pack_f64(&r->weight, v, "weight");
+    TRY(pack_f64(&r->weight, v, "weight"));
+    TRY(pack_map(&cleaned, v, "cleaned"));
+    return read_cleaning(&r->cleaned, cleaned);
 }
 
 // Room for the shards of all sources, counted before it is taken.

@@ -127,7 +127,8 @@ static Status file_add(PackOut *out, const char *path) {
 static Status manifest_add(PackOut *out, const char *spec) {
     if (!path_is_dir(spec)) return file_add(out, spec);
     FileList files = {0};
-    Status st = local_files(&files, spec);
+    size_t others;
+    Status st = local_files(&files, &others, spec);
     for (size_t i = 0; i < files.count && st == OK; i++) {
         char path[PATH_BYTES];
         path_join(path, spec, files.paths[i]);
@@ -159,6 +160,8 @@ Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *c
     packout_bool(out, cfg->dedup);
     packout_i64(out, cfg->sample_mb);
     packout_i64(out, cfg->shard_tokens);
+    packout_f64(out, cfg->max_invalid);
+    packout_f64(out, cfg->max_bad_lines);
     TRY_GOTO(tokenizer_add(out, cfg->tokenizer));
     for (int k = 0; k < in->count; k++) {
         packout_text(out, in->spec[k]);

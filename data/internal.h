@@ -32,7 +32,7 @@ typedef struct MixSources {
 Status mix__parse(double *weights, const char *mix, const MixSources *sources) CHECKED;
 
 // --- index.c: index.msgpack, the table of contents of a corpus ---
-enum { CORPUS_VERSION = 1 };
+enum { CORPUS_VERSION = 2 };
 typedef struct IndexShard {
     uint64_t tokens, docs, hash;  // hash: shard__hash
     int32_t source, number;

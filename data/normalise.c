@@ -11,7 +11,6 @@
 #include "data/extract.h"
 
 enum { REPLACEMENT = 0xFFFD, FIRST_UNSTABLE = 0x300, MAX_BLANK_LINES = 2 };
-enum { INVALID_PERCENT = 1 };
 
 typedef struct CodeRange {
     uint32_t first, last;
@@ -131,19 +130,17 @@ static void clean(Cleaner *c, Slice text) {
 
 // Canonical composition in place of `out`. False: out of memory.
 static bool compose(TextBuf *out) {
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map((const utf8proc_uint8_t *)out->text, (utf8proc_ssize_t)out->bytes, &composed,
-                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0) return false;
+    size_t bytes;
+    char *composed = utf8_compose(out->text, out->bytes, &bytes);
+    if (composed == NULL) return false;
     textbuf_free(out);
-    *out = (TextBuf){(char *)composed, (size_t)n, (size_t)n + 1};
+    *out = (TextBuf){composed, bytes, bytes + 1};
     return true;
 }
 
 // Trims lines at their ends, shortens runs of blank lines, drops those at both ends. In place:
-// never longer.
-static void tidy_lines(TextBuf *out, NormaliseCounts *counts) {
+// never longer. Returns the blank lines at the end that a text which goes on would keep.
+static size_t tidy_lines(TextBuf *out, NormaliseCounts *counts) {
     Slice rest = {out->text, out->bytes}, line;
     size_t to = 0, blanks = 0;
     while (line_next(&rest, &line)) {
@@ -165,23 +162,56 @@ static void tidy_lines(TextBuf *out, NormaliseCounts *counts) {
     }
     out->bytes = to;
     if (out->text != NULL) out->text[to] = '\0';
+    return to == 0 ? 0 : blanks < MAX_BLANK_LINES ? blanks : MAX_BLANK_LINES;
+}
+
+// The line that has no end yet stays as it is: what follows decides about its blanks.
+static void tidy_beginning(TextBuf *out, NormaliseCounts *counts) {
+    size_t whole = out->bytes, last = 0;
+    for (; whole > 0 && out->text[whole - 1] != '\n'; whole--) last++;
+    TextBuf lines = {0};
+    textbuf_add(&lines, out->text, whole);
+    size_t blanks = tidy_lines(&lines, counts);
+    if (lines.bytes > 0) textbuf_add(&lines, "\n\n\n", 1 + blanks);
+    textbuf_add(&lines, out->text + whole, last);
+    textbuf_free(out);
+    *out = lines;
+}
+
+// The passes over a text. False: out of memory.
+static bool normalise(TextBuf *out, Slice text, bool ends, NormaliseCounts *counts) {
+    Cleaner c = {.counts = counts};
+    textbuf_add(&c.out, "", 0);  // an empty text is a text
+    clean(&c, text);
+    if (c.compose && !compose(&c.out)) {
+        textbuf_free(&c.out);
+        return false;
+    }
+    if (ends)
+        tidy_lines(&c.out, counts);
+    else
+        tidy_beginning(&c.out, counts);
+    *out = c.out;
+    return true;
 }
 
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts) {
     NormaliseCounts ignored = {0};
-    Cleaner c = {.counts = counts == NULL ? &ignored : counts};
-    textbuf_add(&c.out, "", 0);  // an empty text is a text
-    clean(&c, (Slice){text, bytes});
-    if (c.compose && !compose(&c.out)) {
-        textbuf_free(&c.out);
-        return NULL;
-    }
-    tidy_lines(&c.out, c.counts);
-    *out_bytes = c.out.bytes;
-    return c.out.text;
+    TextBuf out;
+    if (!normalise(&out, (Slice){text, bytes}, true, counts == NULL ? &ignored : counts)) return NULL;
+    *out_bytes = out.bytes;
+    return out.text;
 }
 
-Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
+char *normalise_beginning(const char *text, size_t bytes, size_t *out_bytes) {
+    NormaliseCounts ignored = {0};
+    TextBuf out;
+    if (!normalise(&out, (Slice){text, bytes}, false, &ignored)) return NULL;
+    *out_bytes = out.bytes;
+    return out.text;
+}
+
+Status docs_normalise(DocList *docs, double max_invalid, NormaliseCounts *counts) {
     NormaliseCounts ignored = {0};
     if (counts == NULL) counts = &ignored;
     size_t kept = 0;
@@ -200,7 +230,7 @@ Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
         }
         // Judged against the original bytes, before anything was taken out.
         int64_t invalid = counts->invalid_bytes - invalid_before;
-        bool garbled = invalid * 100 > (int64_t)doc->bytes * INVALID_PERCENT;
+        bool garbled = (double)invalid > (double)doc->bytes * max_invalid;
         counts->docs_in++;
         counts->docs_invalid += garbled;
         counts->docs_empty += !garbled && bytes == 0;
@@ -215,4 +245,11 @@ Status docs_normalise(DocList *docs, NormaliseCounts *counts) {
     }
     docs->count = kept;
     return st;
+}
+
+void cleaning_add(Cleaning *c, const NormaliseCounts *n) {
+    c->docs_invalid += n->docs_invalid;
+    c->docs_empty += n->docs_empty;
+    c->invalid_bytes += n->invalid_bytes;
+    c->removed_chars += n->removed_chars;
 }

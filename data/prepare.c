@@ -27,7 +27,7 @@ typedef struct Prep {
     DocList train, held;  // this rank's share, by source
     Tokens train_tokens, held_tokens;
     Bpe *bpe;
-    NormaliseCounts cleaned;  // on this rank
+    NormaliseCounts cleaned[MAX_SOURCES];  // on this rank
     PackPlan plan;
     Index index;
     int lock;  // of the cache, on rank 0; -1: none
@@ -142,18 +142,28 @@ static Status prep_fetch(Prep *p) {
     return OK;
 }
 
+// All documents of a source. What reading leaves out is the same on all ranks.
+static Status source_read(Prep *p, int source, DocList *docs) {
+    const char *spec = p->in.spec[source];
+    int64_t limit = p->cfg->sample_mb << 20;
+    TextLimits limits = {p->cfg->max_invalid, p->cfg->max_bad_lines};
+    if (!source_is_path(spec)) {
+        return source_extract(spec, p->cfg->cache, p->offline, limit, (uint32_t)source, docs);
+    }
+    return local_read(docs, spec, (uint32_t)source, limit, &limits,
+                      &p->index.report.source[source].cleaned);
+}
+
 // Every rank reads all of a source, which is cheap, and keeps each size-th document.
 static Status source_deal(Prep *p, int source) {
     DocList all = {0}, mine = {0};
-    int64_t limit = p->cfg->sample_mb << 20;
-    Status st = source_extract(p->in.spec[source], p->cfg->cache, p->offline, limit,
-                               (uint32_t)source, &all);
+    Status st = source_read(p, source, &all);
     for (size_t i = (size_t)p->mesh->rank; st == OK && i < all.count; i += (size_t)p->mesh->size) {
         ASSERT(doc__source(&all.docs[i]) == source);
         doclist__move(&mine, &all.docs[i]);
     }
     doclist_free(&all);  // the others' share
-    if (st == OK) st = docs_normalise(&mine, &p->cleaned);
+    if (st == OK) st = docs_normalise(&mine, p->cfg->max_invalid, &p->cleaned[source]);
     for (size_t i = 0; i < mine.count; i++) doclist__move(&p->train, &mine.docs[i]);
     doclist_free(&mine);
     return st;
@@ -166,14 +176,16 @@ static Status prep_extract(Prep *p) {
     return agree(st, p->mesh->world);
 }
 
-// Documents that cleaning left nothing of. Collective.
-static void report_dropped(const Prep *p) {
-    int64_t dropped[2] = {p->cleaned.docs_invalid, p->cleaned.docs_empty};
-    comm_sum_i64(p->mesh->world, dropped, 2);
-    if (dropped[0] > 0)
-        log_info("corpus: %lld documents left out: more than 1 %% of their bytes are not UTF-8",
-                 (long long)dropped[0]);
-    if (dropped[1] > 0) log_info("corpus: %lld empty documents left out", (long long)dropped[1]);
+// What cleaning left out and took away, of all ranks, into the report and the log. Collective.
+static void report_cleaned(Prep *p) {
+    _Static_assert(sizeof(NormaliseCounts) % sizeof(int64_t) == 0, "nothing but counts");
+    comm_sum_i64(p->mesh->world, (int64_t *)p->cleaned, (int)(sizeof p->cleaned / (sizeof(int64_t))));
+    for (int k = 0; k < p->in.count; k++) {
+        Cleaning *c = &p->index.report.source[k].cleaned;
+        char text[CLEANING_TEXT_BYTES];
+        cleaning_add(c, &p->cleaned[k]);
+        if (cleaning_text(text, c)) log_info("corpus: %s: %s", p->in.name[k], text);
+    }
 }
 
 // Sums what the ranks counted into the report.
@@ -211,7 +223,7 @@ static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
 static Status prep_select(Prep *p) {
     int64_t duplicates[MAX_SOURCES] = {0};
     bool by_size;
-    report_dropped(p);
+    report_cleaned(p);
     docs__hold_out(&p->train, &p->held, &by_size, p->cfg->holdout, p->mesh->world);
     if (by_size)
         log_info("corpus: no title contains data.holdout '%s': about 1 %% of the text is held out",

@@ -257,6 +257,20 @@ static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
     return read_ids(m, top, false);
 }
 
+// A name that is kept; who has text for the model knows what it means.
+static Status read_normalisation(ModelConfig *m, const JsonAt *top) {
+    JsonAt v;
+    const char *name = "";
+    memset(m->normalisation, 0, sizeof m->normalisation);
+    TRY(json_member(&v, top, "text_normalisation"));
+    if (json_kind(&v) == J_NONE) return OK;
+    TRY(json_text(&name, &v));
+    size_t n = strlen(name);
+    if (n == 0 || n >= sizeof m->normalisation) return json_refuse(&v, "a name of 1 to 31 bytes");
+    memcpy(m->normalisation, name, n);
+    return OK;
+}
+
 static Status read_root(ModelConfig *m, const JsonAt *top) {
     JsonAt type;
     const char *name;
@@ -272,6 +286,7 @@ static Status read_root(ModelConfig *m, const JsonAt *top) {
         TRY(read_llama(m, top, true));
     else
         return json_refuse(&type, "transnormer or llama");
+    TRY(read_normalisation(m, top));
     Status st = model_config_resolve(m, NULL);  // what is left: relations between layers and sizes
     return st == OK ? OK : err_context(E_FORMAT, "%s", top->file);
 }
@@ -380,6 +395,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
     write_id(&out, "bos_token_id", m->bos_id);
     write_id(&out, "eos_token_id", m->eos_id);
     jsonout_bool(&out, "tie_word_embeddings", m->tied);
+    if (m->normalisation[0] != '\0') jsonout_text(&out, "text_normalisation", m->normalisation);
     jsonout_text(&out, "torch_dtype", dtype == NULL ? "float32" : dtype);
     jsonout_close_object(&out);
 

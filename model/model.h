@@ -32,6 +32,7 @@ typedef struct ModelConfig {
     int max_positions;   // longest text of config.json, told to other programs only; 0: unknown
     int block;        // tokens a lightning block; 0: chosen
     bool recompute;   // activation recomputation per block
+    char normalisation[32];  // how training text was normalised, as the data pipeline calls it; "": nothing is known
     // resolved
     Family kind;
     int head_size;                // D

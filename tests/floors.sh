@@ -28,6 +28,6 @@ msgpack base/pack
 jansson base/json
 yaml base/yaml
 pcre2 tokenizer/
-utf8proc data/|tokenizer/nfc
+utf8proc data/|tokenizer/
 TABLE
 exit $bad

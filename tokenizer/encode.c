@@ -243,11 +243,12 @@ Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, si
     e->status = OK;
     char *composed = NULL;
     if (e->bpe->nfc) e->status = nfc__compose(&composed, &bytes, text, bytes);
-    if (e->status == OK)
-        splitter_run(e->splitter, composed == NULL ? text : composed, bytes, encode_piece, e);
+    Status split = e->status;
+    if (split == OK)
+        split = splitter_run(e->splitter, composed == NULL ? text : composed, bytes, encode_piece, e);
     free(composed);
     *ids = e->ids;
     *count = e->count;
     *capacity = e->capacity;
-    return e->status;
+    return e->status != OK ? e->status : split;
 }

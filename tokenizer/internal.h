@@ -37,8 +37,8 @@ extern const char PATTERN_GPT2[];
 // the two read differently, and those of exponential time, are refused: E_FORMAT.
 Status pattern__translate(char **pcre, const char *pattern) CHECKED;  // malloc'ed
 
-// Lowers the number of steps a match may take (for tests of what happens beyond it).
-void splitter__limit(Splitter *s, uint32_t steps);
+// Steps that long matches took in the last splitter_run (for tests of their growth).
+uint64_t splitter__steps(const Splitter *s);
 
 // --- the normalizer (nfc.c) ---
 // Composes the well-formed stretches of a text (UAX 15); other bytes stay. *out is malloc'ed, or NULL

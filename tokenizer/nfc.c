@@ -1,11 +1,10 @@
-// The normalizer NFC of tokenizer.json: canonical composition (Unicode Standard Annex 15) by
-// utf8proc. Any bytes may come: what is no UTF-8 stands between stretches that are composed each
+// The normalizer NFC of tokenizer.json: canonical composition (Unicode Standard Annex 15, compose.c).
+// Any bytes may come: what is no UTF-8 stands between stretches that are composed each
 // for itself.
 #include "tokenizer/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 // Below U+0300 every character is composed and stays so: its first byte is below 0xCC.
 static bool surely_composed(const char *text, size_t bytes) {
@@ -18,13 +17,12 @@ static bool surely_composed(const char *text, size_t bytes) {
 // Appends the composed form of well-formed text to *out, which has room for `used` bytes and grows.
 static Status append(char **out, size_t *used, size_t *capacity, const char *text, size_t bytes) {
     if (bytes == 0) return OK;
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes,
-                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0) FAIL(E_NOMEM, "split the document", "no memory to compose %zu bytes", bytes);
-    *out = memory__reserve(*out, capacity, *used + (size_t)n, 1);
-    memcpy(*out + *used, composed, (size_t)n);
-    *used += (size_t)n;
+    size_t n = 0;
+    char *composed = utf8_compose(text, bytes, &n);
+    if (composed == NULL) FAIL(E_NOMEM, "split the document", "no memory to compose %zu bytes", bytes);
+    *out = memory__reserve(*out, capacity, *used + n, 1);
+    memcpy(*out + *used, composed, n);
+    *used += n;
     free(composed);
     return OK;
 }

@@ -119,8 +119,7 @@ Status wordcount_text(WordCount *w, Splitter *s, const char *text, size_t bytes)
     if (bytes > (size_t)(TOTAL_LIMIT - w->total)) {
         FAIL(E_USAGE, "train on a sample", "too much text: the counts of pairs could overflow");
     }
-    splitter_run(s, text, bytes, add_piece, w);
-    return OK;
+    return splitter_run(s, text, bytes, add_piece, w);
 }
 
 // --- the exchange format: magic, number of words, then (bytes u64, times i64, piece) in ascending

@@ -35,6 +35,11 @@ static void print_row(const SourceReport *s) {
            (long long)s->tokens, ratio, s->weight);
 }
 
+static void print_cleaned(const SourceReport *s) {
+    char text[CLEANING_TEXT_BYTES];
+    if (cleaning_text(text, &s->cleaned)) printf("%s: %s\n", s->name, text);
+}
+
 static void print_report(const CorpusReport *r, const char *cache) {
     SourceReport sum = {.name = "total"};
     printf("%-16s %8s %10s %9s %9s %12s %11s %7s\n", "source", "docs", "duplicates", "held out",
@@ -50,6 +55,7 @@ static void print_report(const CorpusReport *r, const char *cache) {
         sum.weight += s->weight;
     }
     print_row(&sum);
+    for (int i = 0; i < r->count; i++) print_cleaned(&r->source[i]);
     printf("held-out text: %.2f MB, %lld tokens\n", megabytes(r->holdout_bytes),
            (long long)r->holdout_tokens);
     printf("corpus: %s/corpus%s%s\n", cache, r->reused ? " (as it was)" : "",

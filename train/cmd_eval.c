@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/file.h"
+#include "data/data.h"
 #include "parallel/parallel.h"
 #include "train/modeldir.h"
 #include "train/windows.h"
@@ -12,7 +12,7 @@ static const char *model_path, *text_path, *seq_text = "512";
 static const Option OPTIONS[] = {
     {"model", "DIR", "Hugging Face directory with tokenizer.json, for example RUN/model",
      &model_path},
-    {"text", "FILE", "text to predict", &text_path},
+    {"text", "FILE", "text to predict, read and normalised as the training text was", &text_path},
     {"seq", "T", "tokens of a window; a window starts its own context (512)", &seq_text},
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
@@ -40,7 +40,7 @@ static Status read_text(Eval *e) {
     char *text = NULL;
     size_t bytes = 0, capacity = 0, first = 0;
     Encoder *encoder = NULL;
-    TRY(file_read(text_path, &text, &bytes));
+    TRY(model_text_read(&text, &bytes, text_path, e->dir.model.cfg.normalisation));
     Status st = encoder_open(&encoder, e->dir.bpe);
     if (st == OK) st = encoder_run(encoder, text, bytes, &e->ids, &e->count, &capacity);
     encoder_close(encoder);

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/log.h"
+#include "data/data.h"
 #include "model/generate.h"
 #include "parallel/parallel.h"
 #include "tensor/threads.h"
@@ -16,7 +16,7 @@ static const char *stop_text, *temperature, *top_k, *top_p, *min_p, *seed;
 static const Option OPTIONS[] = {
     {"model", "DIR", "Hugging Face directory, for example RUN/model", &model_path},
     {"prompt", "TEXT", "text to continue", &prompt_text},
-    {"prompts", "FILE", "one prompt a line, decoded together", &prompts_path},
+    {"prompts", "FILE", "one prompt a line, generated together", &prompts_path},
     {"prompt-ids", "1,2,3", "token ids to continue; needs no tokenizer", &ids_text},
     {"max-new", "N", "tokens generated at most (200)", &max_new},
     {"greedy", NULL, "always the likeliest token", &greedy_flag},
@@ -40,11 +40,17 @@ void help_generate(void) {
 // ---- what comes out ----------------------------------------------------------------------------
 
 // Text of one row: what is printed never runs ahead of a stop text that may still be completing.
+// With --print-ids it is looked at for the stop text alone, and ids are printed.
 typedef struct RowOut {
     char *text;
     size_t bytes, capacity, printed;
+    size_t searched;  // no stop text begins before this
     Utf8Stream utf8;
-    bool any_id;
+    struct {
+        int token;
+        size_t end;  // of its text
+    } *ids;
+    size_t id_count, id_capacity, ids_printed;
 } RowOut;
 
 typedef struct Output {
@@ -58,8 +64,13 @@ static bool is_printing(void) {
     return parallel_world_rank() == 0;
 }
 
+// Bytes at the end of a text that may be the beginning of the stop text.
+static size_t held_back(bool end) {
+    return end || stop_text == NULL ? 0 : strlen(stop_text) - 1;
+}
+
 static void print_ready(RowOut *r, bool end) {
-    size_t hold = end || stop_text == NULL ? 0 : strlen(stop_text) - 1;
+    size_t hold = held_back(end);
     if (r->bytes < r->printed + hold + 1) return;
     size_t n = r->bytes - hold - r->printed;
     if (hold > 0) {  // do not cut a character in two
@@ -72,6 +83,17 @@ static void print_ready(RowOut *r, bool end) {
     r->printed += n;
 }
 
+static void print_ready_ids(RowOut *r, bool end) {
+    size_t hold = held_back(end);
+    while (r->ids_printed < r->id_count && (end || r->ids[r->ids_printed].end + hold <= r->bytes)) {
+        if (is_printing()) {
+            printf("%s%d", r->ids_printed > 0 ? "," : "", r->ids[r->ids_printed].token);
+            fflush(stdout);
+        }
+        r->ids_printed++;
+    }
+}
+
 static void append_text(RowOut *r, const char *bytes, size_t count, bool flush) {
     if (r->capacity < r->bytes + 3 * count + 32) {
         r->capacity = 2 * (r->bytes + 3 * count + 32);
@@ -82,39 +104,62 @@ static void append_text(RowOut *r, const char *bytes, size_t count, bool flush) 
     r->text[r->bytes] = '\0';
 }
 
-// Cuts the text before the stop text; true when it was found.
+// The end of a token's text counts bytes that wait for the rest of their character, too.
+static void append_id(RowOut *r, int token) {
+    if (r->id_count == r->id_capacity) {
+        r->id_capacity = 2 * r->id_capacity + 64;
+        r->ids = realloc(r->ids, r->id_capacity * sizeof *r->ids);
+        ASSERT(r->ids != NULL);
+    }
+    r->ids[r->id_count].token = token;
+    r->ids[r->id_count++].end = r->bytes + (size_t)r->utf8.count;
+}
+
+// The stop text in r->text, which may hold NULs; NULL: it is not there.
+static char *find_stop(const RowOut *r) {
+    size_t n = strlen(stop_text);
+    for (char *at = r->text + r->searched, *end = r->text + r->bytes; at + n <= end; at++) {
+        at = memchr(at, stop_text[0], (size_t)(end - at) - n + 1);
+        if (at == NULL || memcmp(at, stop_text, n) == 0) return at;
+    }
+    return NULL;
+}
+
+// Cuts the text before the stop text, and the ids that reach into it; true when it was found.
 static bool cut_at_stop(RowOut *r) {
-    if (stop_text == NULL || stop_text[0] == '\0' || r->text == NULL) return false;
-    char *at = strstr(r->text, stop_text);
+    if (stop_text == NULL || r->text == NULL) return false;
+    char *at = find_stop(r);
+    size_t hold = held_back(false);
+    if (r->bytes > hold) r->searched = r->bytes - hold;
     if (at == NULL) return false;
     r->bytes = (size_t)(at - r->text);
     *at = '\0';
+    while (r->id_count > 0 && r->ids[r->id_count - 1].end > r->bytes) r->id_count--;
     return true;
 }
 
 static bool take_token(int row, int token, void *user) {
     Output *o = user;
     RowOut *r = &o->rows[row];
-    if (print_ids != NULL) {
-        char id[16];
-        int n = snprintf(id, sizeof id, "%s%d", r->any_id ? "," : "", token);
-        r->any_id = true;
-        append_text(r, id, (size_t)n, false);
-    } else {
-        size_t bytes;
-        const char *piece = bpe_token(o->bpe, token, &bytes);
-        if (piece != NULL && !bpe_is_special(o->bpe, token)) append_text(r, piece, bytes, false);
-    }
-    bool stopped = print_ids == NULL && cut_at_stop(r);
-    if (o->stream) print_ready(r, stopped);
+    size_t bytes = 0;
+    const char *piece = o->bpe == NULL ? NULL : bpe_token(o->bpe, token, &bytes);
+    if (piece != NULL && !bpe_is_special(o->bpe, token)) append_text(r, piece, bytes, false);
+    if (print_ids != NULL) append_id(r, token);
+    bool stopped = cut_at_stop(r);
+    if (o->stream && print_ids == NULL) print_ready(r, stopped);
+    if (o->stream && print_ids != NULL) print_ready_ids(r, stopped);
     return !stopped;
 }
 
 static void print_row(RowOut *r, bool separator) {
     if (separator && is_printing()) puts("---");
     append_text(r, "", 0, true);
-    if (print_ids == NULL) cut_at_stop(r);
-    print_ready(r, true);
+    cut_at_stop(r);
+    if (print_ids == NULL) {
+        print_ready(r, true);
+    } else {
+        print_ready_ids(r, true);
+    }
     if (is_printing()) putchar('\n');
 }
 
@@ -123,6 +168,9 @@ static void print_row(RowOut *r, bool separator) {
 typedef struct Prompts {
     Prompt *list;
     int count;
+    char *shown;  // the text of --prompt as the model gets it
+    size_t shown_bytes;
+    Encoder *encoder;
 } Prompts;
 
 static void prompts_add(Prompts *p, const int32_t *ids, size_t count) {
@@ -134,6 +182,8 @@ static void prompts_add(Prompts *p, const int32_t *ids, size_t count) {
 static void prompts_free(Prompts *p) {
     for (int i = 0; i < p->count; i++) free((void *)p->list[i].ids);
     free(p->list);
+    free(p->shown);
+    encoder_close(p->encoder);
 }
 
 static Status add_ids(Prompts *p, const char *text) {
@@ -155,10 +205,11 @@ static Status add_ids(Prompts *p, const char *text) {
     return OK;
 }
 
-static Status add_text(Prompts *p, Encoder *e, const char *text, size_t bytes) {
+static Status add_text(const char *text, size_t bytes, void *user) {
+    Prompts *p = user;
     int32_t *ids = NULL;
     size_t count = 0, capacity = 0;
-    Status st = encoder_run(e, text, bytes, &ids, &count, &capacity);
+    Status st = encoder_run(p->encoder, text, bytes, &ids, &count, &capacity);
     if (st == OK)
         prompts_add(p, ids, count);
     else
@@ -166,28 +217,18 @@ static Status add_text(Prompts *p, Encoder *e, const char *text, size_t bytes) {
     return st;
 }
 
-static Status add_lines(Prompts *p, Encoder *e, const char *path) {
-    char *text = NULL;
-    TRY(file_read(path, &text, NULL));
-    Status st = OK;
-    for (char *line = text; st == OK && *line != '\0';) {
-        size_t n = strcspn(line, "\n");
-        if (n > 0) st = add_text(p, e, line, n);
-        line += n + (line[n] == '\n');
-    }
-    free(text);
-    return st;
-}
-
 static Status read_prompts(Prompts *p, const ModelDir *d) {
+    const char *normalisation = d->model.cfg.normalisation;
     if (ids_text != NULL) return add_ids(p, ids_text);
     TRY(modeldir_need_tokenizer(d, model_path));
-    Encoder *e = NULL;
-    Status st = encoder_open(&e, d->bpe);
-    if (st == OK && prompt_text != NULL) st = add_text(p, e, prompt_text, strlen(prompt_text));
-    if (st == OK && prompts_path != NULL) st = add_lines(p, e, prompts_path);
-    encoder_close(e);
-    return st;
+    TRY(encoder_open(&p->encoder, d->bpe));
+    if (prompts_path != NULL) return model_prompts_read(prompts_path, normalisation, add_text, p);
+    if (prompt_text == NULL) return OK;
+    p->shown = strdup(prompt_text);
+    ASSERT(p->shown != NULL);
+    p->shown_bytes = strlen(p->shown);
+    TRY(model_prompt(&p->shown, &p->shown_bytes, "--prompt", normalisation));
+    return add_text(p->shown, p->shown_bytes, p);
 }
 
 static Status read_sampling(SampleConfig *s) {
@@ -217,7 +258,7 @@ static Status generate_open(ModelDir *d, Prompts *p, SampleConfig *sampling, con
                             const Mesh *mesh) {
     TRY(read_sampling(sampling));
     TRY(modeldir_open(d, model_path, a, mesh, false));
-    if (print_ids == NULL) TRY(modeldir_need_tokenizer(d, model_path));
+    if (print_ids == NULL || stop_text != NULL) TRY(modeldir_need_tokenizer(d, model_path));
     TRY(read_prompts(p, d));
     if (p->count > 0) return OK;
     FAIL(E_USAGE, "give --prompt, --prompts or --prompt-ids", "there is no prompt");
@@ -227,11 +268,13 @@ static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig
     Output o = {.bpe = d->bpe, .stream = p->count == 1};
     o.rows = calloc((size_t)p->count, sizeof *o.rows);
     ASSERT(o.rows != NULL);
-    if (prompt_text != NULL && print_ids == NULL && is_printing()) fputs(prompt_text, stdout);
+    if (p->shown != NULL && print_ids == NULL && is_printing())
+        fwrite(p->shown, 1, p->shown_bytes, stdout);
     Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
     for (int r = 0; r < p->count; r++) {
         if (st == OK) print_row(&o.rows[r], r > 0);
         free(o.rows[r].text);
+        free(o.rows[r].ids);
     }
     free(o.rows);
     return st;

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/sources/sources.h"
 #include "parallel/parallel.h"
 #include "tokenizer/tokenizer.h"
 #include "train/commands.h"
@@ -28,9 +29,9 @@ void help_tokenizer(void) {
     puts("usage: [mpirun -n RANKS] sterna tokenizer train --vocab N --out FILE TEXT_FILE...\n"
          "       sterna tokenizer encode --tokenizer FILE [TEXT_FILE | -]\n"
          "       sterna tokenizer decode --tokenizer FILE [IDS_FILE | -]\n\n"
-         "train deals the files to ranks; the result does not depend on how many there are.\n"
-         "encode prints ids on one line. decode prints the bytes they stand for and nothing "
-         "else.\n");
+         "train reads files and directories as data.sources does, cleans them alike and deals them to ranks;\n"
+         "the result does not depend on how many there are. encode takes its text as it is and prints ids on\n"
+         "one line. decode prints the bytes they stand for and nothing else.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
@@ -77,17 +78,30 @@ static Status read_training(Training *t, const Arguments *a) {
     return OK;
 }
 
+// The words of one input, read and cleaned as training text is.
+static Status count_words(WordCount *words, Splitter *splitter, const char *path) {
+    DocList docs = {0};
+    Cleaning cleaned = {0};
+    char text[CLEANING_TEXT_BYTES];
+    NormaliseCounts counts = {0};
+    Status st = local_read(&docs, path, 0, 0, &TEXT_LIMITS, &cleaned);
+    if (st == OK) st = docs_normalise(&docs, TEXT_LIMITS.invalid, &counts);
+    for (size_t i = 0; i < docs.count && st == OK; i++) {
+        st = wordcount_text(words, splitter, docs.docs[i].text, docs.docs[i].bytes);
+    }
+    doclist_free(&docs);
+    cleaning_add(&cleaned, &counts);
+    if (st == OK && cleaning_text(text, &cleaned)) log_warn("%s: %s", path, text);
+    return st;
+}
+
 // This rank's files, counted, as bytes to send.
 static Status count_files(char **dump, size_t *bytes, const Arguments *a, const Mesh *mesh) {
     WordCount *words = wordcount_new();
     Splitter *splitter = NULL;
     Status st = splitter_open(&splitter, NULL);
     for (int i = 1 + mesh->rank; i < a->word_count && st == OK; i += mesh->size) {
-        char *text = NULL;
-        size_t length;
-        st = file_read(a->words[i], &text, &length);
-        if (st == OK) st = wordcount_text(words, splitter, text, length);
-        free(text);
+        st = count_words(words, splitter, a->words[i]);
     }
     if (st == OK) {
         *dump = wordcount_dump(words, bytes);

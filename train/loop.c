@@ -88,10 +88,14 @@ static Status sample_open(Sample *s, const Run *run) {
     TRY(dir_make(dir));
     Encoder *e = NULL;
     size_t capacity = 0;
-    const char *prompt = run->cfg.train.sample_prompt;
-    Status st = encoder_open(&e, run->bpe);
-    if (st == OK) st = encoder_run(e, prompt, strlen(prompt), &s->ids, &s->count, &capacity);
+    char *prompt = strdup(run->cfg.train.sample_prompt);
+    ASSERT(prompt != NULL);
+    size_t bytes = strlen(prompt);
+    Status st = model_prompt(&prompt, &bytes, "train.sample_prompt", NORMALISATION);
+    if (st == OK) st = encoder_open(&e, run->bpe);
+    if (st == OK) st = encoder_run(e, prompt, bytes, &s->ids, &s->count, &capacity);
     encoder_close(e);
+    free(prompt);
     TRY(st);
     int32_t *ids = realloc(s->ids, (s->count + (size_t)run->cfg.sample.max_new + 1) * sizeof *ids);
     if (ids == NULL) FAIL(E_NOMEM, "lower sample.max_new", "out of memory for a sample");

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
+#include "data/data.h"
 
 // The words of the command line, over whatever m and p hold; config.json, when given, is read first.
 static Status read_settings(ModelConfig *m, ParallelConfig *p, const char *config_json,
@@ -23,6 +24,7 @@ static Status read_config(ModelConfig *m, const char *dir, const Arguments *sett
     ParallelConfig unused;
     path_join(path, dir, "config.json");
     TRY(read_settings(m, &unused, path, settings));
+    TRY(normalisation_check(m->normalisation, path));
     return model_config_resolve(m, NULL);
 }
 

@@ -190,6 +190,18 @@ static Status count(int64_t *out, const JsonAt *object, const char *key) {
     return json_opt_int(out, object, key);
 }
 
+static Status read_cleaned(Cleaning *c, const JsonAt *source) {
+    JsonAt v;
+    const char *first = "";
+    TRY(json_member(&v, source, "cleaned"));
+    if (json_kind(&v) == J_NONE) return OK;  // written before cleaning was told
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
+        TRY(json_opt_int(cleaning_count(c, f), &v, CLEANING_FIELDS[f].key));
+    TRY(json_opt_text(&first, &v, "first"));
+    snprintf(c->first, sizeof c->first, "%s", first);
+    return OK;
+}
+
 static Status read_source(ReportSource *s, const JsonAt *v) {
     TRY(copy_text(s->name, sizeof s->name, v, "name"));
     TRY(count(&s->docs, v, "docs"));
@@ -197,6 +209,7 @@ static Status read_source(ReportSource *s, const JsonAt *v) {
     TRY(count(&s->tokens, v, "tokens"));
     TRY(count(&s->duplicates, v, "duplicates"));
     TRY(count(&s->held_out_docs, v, "held_out_docs"));
+    TRY(read_cleaned(&s->cleaned, v));
     return number(&s->weight, v, "weight");
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "data/data.h"
 
 // --- report_data.c ---
 typedef struct Point {
@@ -21,6 +22,7 @@ typedef struct ReportSource {
     char name[REPORT_NAME];
     int64_t docs, bytes, tokens, duplicates, held_out_docs;
     double weight;
+    Cleaning cleaned;
 } ReportSource;
 typedef struct Bar {  // bits/byte of a compressor
     char name[REPORT_NAME];
@@ -91,6 +93,9 @@ typedef struct Chart {
     double last_step;          // end of the step axis
 } Chart;
 void svg__chart(FILE *out, const Chart *c);
+
+// --- report_corpus.c ---
+void report__write_corpus(FILE *out, const Report *r);  // nothing when there is no corpus.json
 
 // --- report.c ---
 Status report__write_page(const Report *r, char path[PATH_BYTES]) CHECKED;  // tells where

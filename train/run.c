@@ -19,6 +19,7 @@ static Status take_imported_config(RunConfig *cfg) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.init, "config.json");
     TRY(model_config_read_hf(&cfg->model, path));
+    TRY(normalisation_check(cfg->model.normalisation, path));
     if (cfg->model.tied) TRY(hf_check_tied(cfg->train.init));
     path_join(path, cfg->train.init, "tokenizer.json");
     if (cfg->data.tokenizer[0] != '\0' || !path_exists(path)) return OK;
@@ -59,6 +60,7 @@ static Status open_model(Run *run, const Config *origins) {
     if (m->max_positions < run->cfg.train.seq) m->max_positions = run->cfg.train.seq;
     TRY(model_config_resolve(m, run->cfg.train.init[0] == '\0' ? origins : NULL));
     if (m->vocab == 0) m->vocab = vocab;
+    snprintf(m->normalisation, sizeof m->normalisation, "%s", NORMALISATION);
     if (m->vocab < vocab) {
         FAIL(E_USAGE, "raise model.vocab, or lower data.vocab and prepare again",
              "model.vocab=%d is smaller than the tokenizer's %d", m->vocab, vocab);

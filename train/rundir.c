@@ -118,6 +118,15 @@ Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
 
 // ---- corpus.json: what the run was trained on, for the report --------------------------------
 
+static void cleaning_json(JsonOut *w, Cleaning c) {
+    jsonout_open_object(w, "cleaned");
+    for (int f = 0; f < CLEANING_FIELD_COUNT; f++) {
+        jsonout_int(w, CLEANING_FIELDS[f].key, *cleaning_count(&c, f));
+    }
+    jsonout_text(w, "first", c.first);
+    jsonout_close_object(w);
+}
+
 static void source_json(JsonOut *w, const SourceReport *s) {
     jsonout_open_object(w, NULL);
     jsonout_text(w, "name", s->name);
@@ -127,6 +136,7 @@ static void source_json(JsonOut *w, const SourceReport *s) {
     jsonout_int(w, "duplicates", s->duplicates);
     jsonout_int(w, "held_out_docs", s->held_out_docs);
     jsonout_number(w, "weight", s->weight);
+    cleaning_json(w, s->cleaned);
     jsonout_close_object(w);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/text.h"
 
 enum { REFERENCE_LIMIT = 200, ENTRY_INDENT = 3, TITLE_BYTES = 60 };
 

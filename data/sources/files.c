@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/text.h"
 
 enum { FILES_LIMIT = 1 << 20 };  // 20 bits of the document id
 

@@ -54,10 +54,8 @@ SourceReader dictd_read;
 SourceReader jargon_read;
 SourceReader history_read;
 
-// local.c: the user's own files. `limit_bytes` as above; the path is a file, a .jsonl file or a
-// directory.
-Status local_files(FileList *files, const char *dir) CHECKED;  // the text files of a directory, in order
-Status local_read(DocList *docs, const char *path, uint32_t source, int64_t limit_bytes) CHECKED;
+// local.c: the text files of a user's directory, in order. *others: files with other names.
+Status local_files(FileList *files, size_t *others, const char *dir) CHECKED;
 
 // sample.c: the text compiled into the program.
 Status sample_read(DocList *docs, const char *name, uint32_t source, int64_t limit_bytes) CHECKED;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/text.h"
 
 // How one book is laid out.
 typedef struct Layout {

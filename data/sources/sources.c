@@ -169,7 +169,10 @@ Status source_fetch(const char *name, const char *cache_dir) {
 Status source_extract(const char *name, const char *cache_dir, bool offline, int64_t limit_bytes,
                       uint32_t source_number, DocList *docs) {
     const Source *source;
-    if (source_is_path(name)) return local_read(docs, name, source_number, limit_bytes);
+    if (source_is_path(name)) {
+        Cleaning ignored = {0};
+        return local_read(docs, name, source_number, limit_bytes, &TEXT_LIMITS, &ignored);
+    }
     TRY(source_require(&source, name));
     if (offline) return sample_read(docs, name, source_number, limit_bytes);
     char dir[PATH_BYTES], mark[PATH_BYTES];

@@ -46,10 +46,18 @@ Status source_extract(const char *name, const char *cache_dir, bool offline, int
 // Whether the compiled-in sample has text of this source ("austen", "kjv", "devil").
 bool sample_has(const char *name);
 
+// The user's own text: a file, a file of JSON records, or a directory. As source_extract; adds to
+// *cleaned what it left out.
+typedef struct TextLimits {
+    double invalid, bad_lines;  // shares, as data.max_invalid and data.max_bad_lines
+} TextLimits;
+extern const TextLimits TEXT_LIMITS;  // where nobody chose
+Status local_read(DocList *docs, const char *path, uint32_t source, int64_t limit_bytes,
+                  const TextLimits *limits, Cleaning *cleaned) CHECKED;
+
 // --- normalise.c ---
 typedef struct NormaliseCounts {
-    int64_t docs_in, docs_empty,
-        docs_invalid;  // dropped: nothing left; more than 1 % of invalid UTF-8
+    int64_t docs_in, docs_empty, docs_invalid;  // dropped: nothing left; too much invalid UTF-8
     int64_t invalid_bytes, removed_chars, spaces, blank_lines;  // edits
 } NormaliseCounts;
 // One text: LF line ends, NFC, no control, zero-width, bidi, private-use or noncharacter code
@@ -57,6 +65,10 @@ typedef struct NormaliseCounts {
 // invalid UTF-8 becomes U+FFFD. Idempotent. Returns malloc'ed NUL-terminated text, its length in
 // *out_bytes; counts may be NULL. NULL: out of memory.
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts);
-// In place over a list; drops documents that are empty or more than 1 % invalid (ids of the others
-// do not change).
-Status docs_normalise(DocList *docs, NormaliseCounts *counts) CHECKED;
+// The same for a text that goes on: it may end in blanks, and in as many line ends as may stand inside
+// of a document. A beginning of a normalised document stays as it is.
+char *normalise_beginning(const char *text, size_t bytes, size_t *out_bytes);
+// In place over a list; drops documents that are empty or more than a share of max_invalid of whose
+// bytes are invalid (ids of the others do not change).
+Status docs_normalise(DocList *docs, double max_invalid, NormaliseCounts *counts) CHECKED;
+void cleaning_add(Cleaning *c, const NormaliseCounts *n);  // what normalising left out and took away

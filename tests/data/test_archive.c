@@ -1,5 +1,7 @@
 // Packages: the three compressions of dpkg-deb, then everything an archive should not be.
 #include "data/archive.h"
+#include "data/decompress.h"
+#include "data/text.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -287,16 +289,21 @@ Test(archive, a_gzip_file_of_several_members_is_one_text) {
         gzprintf(g, "part %d\n", i);
         gzclose(g);
     }
-    cr_assert_eq(gzip_read(path, &text, &bytes, 1000), OK, "%s", err_message());
+    cr_assert_eq(text_read(path, &text, &bytes), OK, "%s", err_message());
     cr_assert_str_eq(text, "part 0\npart 1\npart 2\n");
     cr_assert_eq(bytes, 21);
     free(text);
-    cr_assert_eq(gzip_read(path, &text, &bytes, 20), E_FORMAT);
+    char *packed;
+    cr_assert_eq(file_read(path, &packed, &bytes), OK);
+    cr_assert(is_packed(packed, bytes));
+    cr_assert_eq(decompress_all(&text, &bytes, packed, bytes, 20, "x.gz"), E_FORMAT);
+    cr_assert_null(text);
+    free(packed);
     cr_assert_eq(file_write(path, "", 0), OK);
-    cr_assert_eq(gzip_read(path, &text, &bytes, 20), OK);
+    cr_assert_eq(text_read(path, &text, &bytes), OK);
     cr_assert_eq(bytes, 0);
     free(text);
-    cr_assert_eq(gzip_read("/nowhere/x.gz", &text, &bytes, 20), E_IO);
+    cr_assert_eq(text_read("/nowhere/x.gz", &text, &bytes), E_IO);
     dirs_close();
 }
 

@@ -148,7 +148,7 @@ Test(normalise, a_list_loses_empty_and_garbled_documents_and_keeps_ids) {
     doclist_add(&l, 12, "garbled", garbled, sizeof garbled);
     doclist_add(&l, 13, "mixed", mixed, sizeof mixed);
     NormaliseCounts c = {0};
-    cr_assert_eq(docs_normalise(&l, &c), OK);
+    cr_assert_eq(docs_normalise(&l, 0.01, &c), OK);
     cr_assert_eq(l.count, 2);
     cr_assert_eq(l.docs[0].id, 10);
     cr_assert_str_eq(l.docs[0].text, "text");
@@ -160,5 +160,46 @@ Test(normalise, a_list_loses_empty_and_garbled_documents_and_keeps_ids) {
     cr_assert_eq(c.docs_invalid, 1);
     cr_assert_eq(c.invalid_bytes, 5);
     doclist_free(&l);
-    cr_assert_eq(docs_normalise(&l, NULL), OK, "an empty list");
+    cr_assert_eq(docs_normalise(&l, 0.01, NULL), OK, "an empty list");
+}
+
+static void check_beginning(const char *in, const char *expected) {
+    size_t n;
+    char *out = normalise_beginning(in, strlen(in), &n);
+    cr_assert_str_eq(out, expected, "from '%s'", in);
+    cr_assert_eq(n, strlen(expected));
+    free(out);
+}
+
+Test(normalise, a_beginning_keeps_what_it_ends_with) {
+    check_beginning("", "");
+    check_beginning("It was ", "It was ");
+    check_beginning("\xef\xbb\xbfIt was\r\n", "It was\n");
+    check_beginning("It was  \n", "It was\n");
+    check_beginning("a\n\n", "a\n\n");
+    check_beginning("a\r\r\r\r\r", "a\n\n\n");  // two blank lines, and the next one may begin
+    check_beginning("a\n \n\t", "a\n\n\t");
+    check_beginning("\n \n  x ", "  x ");
+    check_beginning(" \n", "");
+    check_beginning("   ", "   ");
+    check_beginning("e\xcc\x81", "\xc3\xa9");
+}
+
+// Whatever the program wrote, or a document it was trained on: its beginnings stay as they are.
+Test(normalise, a_beginning_of_a_normalised_document_is_normalised) {
+    static const char *const PIECES[] = {"a", " ", "\n", "\n\n", "e\xcc\x81", "\t", "\xc2\xa0", "\r\n", "b", "\xe1\x84\x80"};
+    enum { COUNT = sizeof PIECES / sizeof *PIECES };
+    for (uint64_t trial = 0; trial < 500; trial++) {
+        char text[128] = "";
+        for (uint64_t i = rng_u64(5, trial, 0) % 20; i > 0; i--) strcat(text, PIECES[rng_u64(5, trial, i) % COUNT]);
+        size_t whole, n;
+        char *doc = normalise_text(text, strlen(text), &whole, NULL);
+        for (size_t cut = 0; cut <= whole; cut++) {
+            if (((unsigned char)doc[cut] & 0xC0) == 0x80) continue;
+            char *out = normalise_beginning(doc, cut, &n);
+            cr_assert(n == cut && memcmp(out, doc, n) == 0, "trial %d, %zu bytes", (int)trial, cut);
+            free(out);
+        }
+        free(doc);
+    }
 }

@@ -67,7 +67,7 @@ Test(sources, the_sample_has_a_held_out_novel_and_is_already_normal) {
     cr_assert_eq(l.count, 53);
     cr_assert_str_eq(l.docs[52].title, "Genesis 50");
     NormaliseCounts c = {0};
-    cr_assert_eq(docs_normalise(&l, &c), OK);
+    cr_assert_eq(docs_normalise(&l, 0.01, &c), OK);
     cr_assert_eq(c.docs_empty + c.docs_invalid + c.invalid_bytes + c.removed_chars + c.spaces, 0);
     cr_assert_eq(source_extract("pod", "", true, 0, 6, &l), OK);
     cr_assert_eq(l.count, 53, "no sample: nothing is added");
