@@ -82,8 +82,13 @@ Hash128 corpus_hash(const Corpus *c);
 int corpus_vocab(const Corpus *c);
 int corpus_eod(const Corpus *c);  // token that ends every document
 const char *corpus_tokenizer_path(const Corpus *c);
-// Held-out text: its tokens (borrowed) and the bytes of text they stand for.
-const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes);
+// Held-out text: documents end to end, each with its end token, and the bytes of text they stand for.
+typedef struct Holdout {
+    const int32_t *ids;    // [tokens], borrowed
+    const uint64_t *ends;  // [docs], exclusive, ascending, borrowed
+    int64_t tokens, docs, bytes;
+} Holdout;
+Holdout corpus_holdout(const Corpus *c);
 const char *corpus_holdout_text_path(const Corpus *c);
 
 // --- loader.c: docs/maths.md 13 ---

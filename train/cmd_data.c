@@ -91,12 +91,11 @@ static Status data_verify(const Arguments *a) {
     if (a->word_count != 2) FAIL(E_USAGE, USAGE, "`data verify` takes one directory");
     Corpus *c = NULL;
     TRY(corpus_open(&c, a->words[1]));
-    int64_t tokens, bytes;
     char hash[33];
-    corpus_holdout(c, &tokens, &bytes);
+    Holdout held = corpus_holdout(c);
     hash128_hex(hash, corpus_hash(c));
     printf("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
-           a->words[1], corpus_vocab(c), (long long)tokens, (long long)bytes, hash);
+           a->words[1], corpus_vocab(c), (long long)held.tokens, (long long)held.bytes, hash);
     corpus_close(c);
     return OK;
 }

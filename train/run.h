@@ -122,8 +122,8 @@ typedef struct EvalResult {
     double nats_per_token, bits_per_byte;
     int64_t tokens, bytes;
 } EvalResult;
-// Held-out text in windows of train.eval_seq tokens, each token predicted once; windows are dealt to ranks.
-// limit_tokens 0: all of it. Collective(world).
+// Held-out text in windows of train.eval_seq tokens (windows.h); windows are dealt to ranks. limit_tokens 0: all of
+// it; no text in what is looked at: 0 tokens. Collective(world).
 Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
 
 // --- state.c: checkpoints of a run. Collective(world) ---
