@@ -100,6 +100,8 @@ Status checkpoint_verify(const char *step_dir) CHECKED;
 // model.safetensors, or model.safetensors.index.json and its shards. Missing, extra or misshapen tensors: E_FORMAT.
 // lm_head.weight may be absent when `tied`; when present and tied it must equal the embedding.
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
+// What hf_import would refuse, without reading a weight: `ps` may have no data.
+Status hf_check(const ParamSet *ps, const char *dir, bool tied) CHECKED;
 // *tied_differs: lm_head is present and differs from the embedding (then the model is not tied).
 Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHECKED;
 // max_shard_bytes 0: one file. The index is written when there are several.

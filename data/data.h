@@ -19,6 +19,9 @@ typedef struct DataConfig {
     bool dedup;         // drop exact duplicates
     int64_t sample_mb;  // a source ends with the document that passes this much text, 0 = never (tests)
     int64_t shard_tokens;  // a shard holds at most this many tokens (but at least one document)
+    // No key: a model knows it.
+    bool eod_given;     // eod ends every document; else the tokenizer's own end token (bpe_end) does
+    int eod;
 } DataConfig;
 extern const Field DATA_FIELDS[];
 extern const int DATA_FIELD_COUNT;

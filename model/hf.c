@@ -147,25 +147,6 @@ static Status read_bool(const Source *s, const char *key, bool fallback, bool *o
     return json_is_none(v) || json_is_bool(v) ? OK : refuse(s, key, "true or false");
 }
 
-// An id of the vocabulary. `absent` is what the reference class assumes; an explicit null means
-// none.
-static Status read_id(const ModelConfig *m, const Source *s, const char *key, int absent, int *id) {
-    const Json *v = json_get(s->root, key);
-    *id = v == NULL ? absent : (int)json_int(v, -1);
-    if (v == NULL || json_is_none(v)) return OK;
-    if (!json_is_int(v) || json_int(v, 0) < -1 || json_int(v, 0) >= m->vocab) {
-        return refuse(s, key, "null or an id below vocab_size");
-    }
-    return OK;
-}
-
-// The ids beyond the vocabulary that the reference class would assume are none.
-static Status read_ids(ModelConfig *m, const Source *s, bool assumed) {
-    TRY(read_id(m, s, "pad_token_id", assumed ? 0 : -1, &m->pad_id));
-    TRY(read_id(m, s, "bos_token_id", assumed && m->vocab > 1 ? 1 : -1, &m->bos_id));
-    return read_id(m, s, "eos_token_id", assumed && m->vocab > 2 ? 2 : -1, &m->eos_id);
-}
-
 // Shares of heads, checked here under the names the file uses.
 static Status check_heads(ModelConfig *m, const Source *s, const char *heads_key,
                           const char *kv_key) {
@@ -239,7 +220,7 @@ static Status read_transnormer(ModelConfig *m, const Source *s) {
     TRY(read_positive(s, "init_std", TNL_STD, &m->init_std));
     TRY(read_positive(s, "norm_eps", TNL_EPS, &m->norm_eps));
     TRY(read_positive(s, "rope_base", ROPE_BASE, &m->rope_base));
-    return read_ids(m, s, true);
+    return hf__read_ids(m, s->root, s->path, true);
 }
 
 // Newer files keep the base in an object of its own, with the kind of scaling.
@@ -276,7 +257,7 @@ static Status read_llama(ModelConfig *m, const Source *s, bool hybrid) {
     TRY(read_positive(s, "initializer_range", LLAMA_STD, &m->init_std));
     TRY(read_positive(s, "rms_norm_eps", LLAMA_EPS, &m->norm_eps));
     TRY(read_rope(m, s));
-    return read_ids(m, s, false);
+    return hf__read_ids(m, s->root, s->path, false);
 }
 
 static Status read_root(ModelConfig *m, const Source *s) {
@@ -320,13 +301,6 @@ static void write_architecture(JsonOut *out, const char *name, const char *type)
     jsonout_text(out, NULL, name);
     jsonout_close_array(out);
     jsonout_text(out, "model_type", type);
-}
-
-static void write_id(JsonOut *out, const char *key, int id) {
-    if (id < 0)
-        jsonout_none(out, key);
-    else
-        jsonout_int(out, key, id);
 }
 
 static void write_lrpe(JsonOut *out, const ModelConfig *m) {
@@ -394,9 +368,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
         write_llama(&out, m);
     else
         write_transnormer(&out, m);
-    write_id(&out, "pad_token_id", m->pad_id);
-    write_id(&out, "bos_token_id", m->bos_id);
-    write_id(&out, "eos_token_id", m->eos_id);
+    hf__write_ids(&out, m);
     jsonout_bool(&out, "tie_word_embeddings", m->tied);
     jsonout_text(&out, "torch_dtype", dtype == NULL ? "float32" : dtype);
     jsonout_close_object(&out);

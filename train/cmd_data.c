@@ -5,7 +5,7 @@
 
 #include "data/sources/sources.h"
 #include "train/commands.h"
-#include "train/run.h"
+#include "train/start.h"
 
 static const char USAGE[] = "sterna data run [CONFIG.yaml] [data.key=value ...] | "
                             "sterna data verify DIR | sterna data sources";
@@ -63,7 +63,8 @@ static Status read_config(Config *c, const Arguments *a) {
     return OK;
 }
 
-// Collective(world). A whole training configuration is accepted; only its data section matters.
+// Collective(world). A whole training configuration is accepted; its data section matters, and the
+// model it starts from.
 static Status data_run(const Arguments *a) {
     RunConfig *cfg = calloc(1, sizeof *cfg);
     CorpusReport *report = calloc(1, sizeof *report);
@@ -75,7 +76,8 @@ static Status data_run(const Arguments *a) {
     Status st = OK;
     TRY_GOTO(parallel_agree(read_config(c, a)));
     TRY_GOTO(mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
-    st = corpus_prepare(report, &cfg->data, &mesh);
+    st = start_take(cfg, c, &mesh);
+    if (st == OK) st = corpus_prepare(report, &cfg->data, &mesh);
     if (st == OK && mesh.rank == 0) print_report(report, cfg->data.cache);
     mesh_close(&mesh);
 done:

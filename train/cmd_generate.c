@@ -226,7 +226,7 @@ static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig
     o.rows = calloc((size_t)p->count, sizeof *o.rows);
     ASSERT(o.rows != NULL);
     if (prompt_text != NULL && print_ids == NULL && is_printing()) fputs(prompt_text, stdout);
-    Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
+    Status st = generate(&d->model, p->list, p->count, d->bpe != NULL, sampling, take_token, &o);
     for (int r = 0; r < p->count; r++) {
         if (st == OK) print_row(&o.rows[r], r > 0);
         free(o.rows[r].text);

@@ -93,7 +93,8 @@ typedef struct Run {
 } Run;
 
 // --- run.c: Collective(world). On failure everything is left for run_close ---
-Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
+// run->cfg is what start_take made of the configuration.
+Status run_open(Run *run, const Config *origins) CHECKED;
 void run_close(Run *run);
 int64_t run_global_rows(const Run *run);      // sequences of a global batch
 // Rows a micro-batch: the configured number, else about 8192 tokens a rank, never more than the largest share.
