@@ -102,6 +102,8 @@ Status checkpoint_verify(const char *step_dir) CHECKED;
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
 // The last of these conditions alone, before anything large is done with a tied model. E_FORMAT.
 Status hf_check_tied(const char *dir) CHECKED;
+// What hf_import would refuse, without reading a weight: `ps` may have no data.
+Status hf_check(const ParamSet *ps, const char *dir, bool tied) CHECKED;
 // max_shard_bytes 0: one file. The index is written when there are several.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one

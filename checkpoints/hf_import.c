@@ -265,6 +265,14 @@ static Status check_all(const HfDir *d, const ParamSet *ps, bool tied) {
     return tied ? check_tied(d) : OK;
 }
 
+Status hf_check(const ParamSet *ps, const char *dir, bool tied) {
+    HfDir d;
+    TRY(hf_open(&d, dir));
+    Status st = check_all(&d, ps, tied);
+    hf_close(&d);
+    return st;
+}
+
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {
     HfDir d;
     TRY(hf_open(&d, dir));

@@ -210,13 +210,14 @@ static Status logits_check(const Generation *g) {
 }
 
 // Draws each live row's next token and reports it; returns the rows still alive.
-static int draw_tokens(Generation *g, int eos, const SampleConfig *cfg, int64_t step, TokenFn token,
-                       void *user) {
+static int draw_tokens(Generation *g, bool ends, const SampleConfig *cfg, int64_t step,
+                       TokenFn token, void *user) {
     int alive = 0, V = g->m->cfg.vocab;
     for (int r = 0; r < g->rows; r++) {
         if (g->next[r] < 0) continue;
         int id = sample_next(g->logits + (size_t)r * (size_t)V, V, cfg, r, step);
-        bool goes_on = id != eos && token(r, id, user);
+        bool ended = ends && model_config_ends(&g->m->cfg, id);
+        bool goes_on = !ended && token(r, id, user);
         g->next[r] = goes_on ? id : -1;
         alive += goes_on;
     }
@@ -238,7 +239,7 @@ static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
     return OK;
 }
 
-Status generate(Model *m, const Prompt *prompts, int rows, int eos, const SampleConfig *cfg,
+Status generate(Model *m, const Prompt *prompts, int rows, bool ends, const SampleConfig *cfg,
                 TokenFn token, void *user) {
     TRY(prompts_check(m, prompts, rows));
     if (rows < 1 || cfg->max_new < 1) return OK;
@@ -248,7 +249,7 @@ Status generate(Model *m, const Prompt *prompts, int rows, int eos, const Sample
     for (int64_t step = 0; st == OK && step < cfg->max_new; step++) {
         if (step > 0) decode_step(&g);
         st = logits_check(&g);
-        if (st == OK && draw_tokens(&g, eos, cfg, step, token, user) == 0) break;
+        if (st == OK && draw_tokens(&g, ends, cfg, step, token, user) == 0) break;
     }
     generation_close(&g);
     return st;

@@ -23,7 +23,7 @@ typedef struct Prompt {
     const int32_t *ids;
     int count;  // >= 1
 } Prompt;
-// Runs all prompts; a row ends at eos (-1: none), max_new or when `token` says so. Memory is constant in length
-// for lightning layers. Not collective.
-Status generate(Model *m, const Prompt *prompts, int rows, int eos, const SampleConfig *cfg,
+// Runs all prompts; a row ends at max_new, when `token` says so and, if ends, before a token that ends a text
+// (model_config_ends). Memory is constant in length for lightning layers. Not collective.
+Status generate(Model *m, const Prompt *prompts, int rows, bool ends, const SampleConfig *cfg,
                 TokenFn token, void *user) CHECKED;

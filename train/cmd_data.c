@@ -5,7 +5,7 @@
 
 #include "data/sources/sources.h"
 #include "train/commands.h"
-#include "train/run.h"
+#include "train/start.h"
 
 static const char USAGE[] = "sterna data run [CONFIG.yaml] [data.key=value ...] | "
                             "sterna data verify DIR | sterna data sources";
@@ -69,7 +69,8 @@ static Status read_config(Config *c, const Arguments *a) {
     return OK;
 }
 
-// Collective(world). A whole training configuration is accepted; only its data section matters.
+// Collective(world). A whole training configuration is accepted; its data section matters, and the
+// model it starts from.
 static Status data_run(const Arguments *a) {
     RunConfig *cfg = calloc(1, sizeof *cfg);
     CorpusReport *report = calloc(1, sizeof *report);
@@ -81,7 +82,8 @@ static Status data_run(const Arguments *a) {
     Status st = OK;
     TRY_GOTO(parallel_agree(read_config(c, a)));
     TRY_GOTO(mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
-    st = corpus_prepare(report, &cfg->data, &mesh);
+    st = start_take(cfg, c, &mesh);
+    if (st == OK) st = corpus_prepare(report, &cfg->data, &mesh);
     if (st == OK && mesh.rank == 0) print_report(report, cfg->data.cache);
     mesh_close(&mesh);
 done:
@@ -97,12 +99,11 @@ static Status data_verify(const Arguments *a) {
     if (a->word_count != 2) FAIL(E_USAGE, USAGE, "`data verify` takes one directory");
     Corpus *c = NULL;
     TRY(corpus_open(&c, a->words[1]));
-    int64_t tokens, bytes;
     char hash[33];
-    corpus_holdout(c, &tokens, &bytes);
+    Holdout held = corpus_holdout(c);
     hash128_hex(hash, corpus_hash(c));
     printf("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
-           a->words[1], corpus_vocab(c), (long long)tokens, (long long)bytes, hash);
+           a->words[1], corpus_vocab(c), (long long)held.tokens, (long long)held.bytes, hash);
     corpus_close(c);
     return OK;
 }

@@ -270,7 +270,7 @@ static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig
     ASSERT(o.rows != NULL);
     if (p->shown != NULL && print_ids == NULL && is_printing())
         fwrite(p->shown, 1, p->shown_bytes, stdout);
-    Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
+    Status st = generate(&d->model, p->list, p->count, d->bpe != NULL, sampling, take_token, &o);
     for (int r = 0; r < p->count; r++) {
         if (st == OK) print_row(&o.rows[r], r > 0);
         free(o.rows[r].text);

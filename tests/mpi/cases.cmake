@@ -49,3 +49,7 @@ endif()
 sterna_mpi_test(layouts_agree_on_grouped_heads 2 4 8)
 sterna_mpi_test(exchanges_cost_what_is_written 2 3 4 8)
 sterna_mpi_test(loader_failure_reaches_all_ranks 2 3 4 8)
+
+# evaluation
+sterna_mpi_test(windows_are_documents_alone 1 2 3 4)
+sterna_mpi_test(windows_are_documents_alone_in_a_llama 4)
