@@ -246,9 +246,11 @@ static Status export_here(const Run *run, const char *dir) {
     TRY(dir_make(dir));
     path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
-    TRY(checkpoint_export_weights(ckpt, run->step, path));
+    Dtype stored;
+    TRY(checkpoint_export_weights(ckpt, run->step, path, &stored));
     path_join(path, dir, "config.json");
-    char *text = model_config_write_hf(&run->model.cfg, sizeof(real) == 8 ? "float64" : "float32");
+    char *text =
+        model_config_write_hf(&run->model.cfg, stored == DTYPE_F64 ? "float64" : "float32");
     Status st = file_write(path, text, strlen(text));
     free(text);
     TRY(st);

@@ -15,5 +15,6 @@ typedef struct MpiCase {
 // Weak, so that the program links while a table is not there.
 #define CASE_TABLE __attribute__((weak))
 extern const MpiCase CASES_PARALLEL[] CASE_TABLE, CASES_DATA[] CASE_TABLE,
-    CASES_CHECKPOINT[] CASE_TABLE, CASES_BLOCKS[] CASE_TABLE, CASES_LAYOUTS[] CASE_TABLE,
+    CASES_CHECKPOINT[] CASE_TABLE, CASES_BLOCKS[] CASE_TABLE, CASES_DIVERGED[] CASE_TABLE,
+    CASES_LAYOUTS[] CASE_TABLE,
     CASES_COSTS[] CASE_TABLE;
