@@ -77,14 +77,15 @@ static Status eval_open(Eval *e, int T, const Arguments *a) {
     return reserve_tape(e);
 }
 
-static void eval_print(Eval *e) {
-    WindowSum sum = {0, 0};
+// Collective(world).
+static Status eval_print(Eval *e) {
+    WindowSum sum = {.bad = 0};
     window_losses(&e->window, &sum, e->tape, &e->dir.model, e->ids, (int64_t)e->count);
-    double total[2] = {sum.nats, sum.tokens};
-    comm_sum_doubles(e->mesh.world, total, 2);
-    if (e->mesh.rank != 0) return;
-    printf("tokens      %.0f\nbytes       %zu\nnats/token  %.6f\nbits/byte   %.6f\n", total[1],
-           e->bytes, total[0] / total[1], total[0] / log(2.0) / (double)e->bytes);
+    TRY(window_total(&sum, &e->mesh, text_path));
+    if (e->mesh.rank != 0) return OK;
+    printf("tokens      %.0f\nbytes       %zu\nnats/token  %.6f\nbits/byte   %.6f\n", sum.tokens,
+           e->bytes, sum.nats / sum.tokens, sum.nats / log(2.0) / (double)e->bytes);
+    return OK;
 }
 
 static void eval_close(Eval *e) {
@@ -117,7 +118,7 @@ Status cmd_eval(int argc, char **argv) {
     Eval e = {.count = 0};
     TRY(modeldir_mesh(&e.mesh, &a));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
-    if (st == OK) eval_print(&e);
+    if (st == OK) st = eval_print(&e);
     eval_close(&e);
     return st;
 }

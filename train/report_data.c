@@ -71,7 +71,14 @@ static double number(const Json *line, const char *key) {
     return json_number(json_get(line, key), NAN);
 }
 
+// JSON has no word for what is not finite: the writer puts null there.
+static void count_lost(Report *r, const Json *line, const char *key) {
+    r->lost_values += json_get(line, key) != NULL && !isfinite(number(line, key));
+}
+
 static void add_step(Report *r, const Json *line, double *tokens) {
+    count_lost(r, line, "loss");
+    count_lost(r, line, "gnorm");
     double step = number(line, "step"), s = number(line, "step_s"), n = number(line, "tokens");
     series_add(&r->loss, step, number(line, "loss"));
     series_add(&r->rate, step, number(line, "lr"));
@@ -87,6 +94,7 @@ static void add_step(Report *r, const Json *line, double *tokens) {
 
 static void add_eval(Report *r, const Json *line) {
     double bits = number(line, "bits_per_byte");
+    count_lost(r, line, "bits_per_byte");
     series_add(&r->bits, number(line, "step"), bits);
     if (!isfinite(bits)) return;
     r->bits_per_byte = bits;

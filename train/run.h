@@ -123,7 +123,7 @@ typedef struct EvalResult {
     int64_t tokens, bytes;
 } EvalResult;
 // Held-out text in windows of train.eval_seq tokens, each token predicted once; windows are dealt to ranks.
-// limit_tokens 0: all of it. Collective(world).
+// limit_tokens 0: all of it. E_DIVERGED: the loss is not finite. Collective(world).
 Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
 
 // --- state.c: checkpoints of a run. Collective(world) ---

@@ -17,6 +17,7 @@ typedef struct Window {
 
 typedef struct WindowSum {
     double nats, tokens;  // sum over predicted tokens, and how many they were
+    int64_t bad;          // 1 + the first token of the first window whose loss is not finite; 0: none
 } WindowSum;
 
 Status window_open(Window *w, int T, const Mesh *mesh) CHECKED;  // E_NOMEM; window_close in any case
@@ -27,3 +28,6 @@ Batch window_shape(const Window *w);
 // once. The tape has room for window_shape. Collective(team).
 void window_losses(Window *w, WindowSum *sum, Tape *tape, Model *model, const int32_t *ids,
                    int64_t count);
+// Sums over the world. E_DIVERGED, on all ranks, where the loss of a window is not finite; `what` names the text.
+// Collective(world).
+Status window_total(WindowSum *sum, const Mesh *mesh, const char *what) CHECKED;
