@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "model/generate.h"
 #include "parallel/parallel.h"
 #include "train/modeldir.h"
@@ -48,12 +49,19 @@ typedef struct RowOut {
 typedef struct Output {
     const Bpe *bpe;
     RowOut *rows;
+    const char
+        *prompt;  // printed in front of what comes first, so that a model that fails prints nothing
     bool stream;
 } Output;
 
 // Ranks that share the model go through the same motions; the first one prints.
 static bool is_printing(void) {
     return parallel_world_rank() == 0;
+}
+
+static void print_prompt(Output *o) {
+    if (o->prompt != NULL && is_printing()) print_text(o->prompt, strlen(o->prompt));
+    o->prompt = NULL;
 }
 
 static void print_ready(RowOut *r, bool end) {
@@ -64,7 +72,7 @@ static void print_ready(RowOut *r, bool end) {
         while (n > 0 && ((unsigned char)r->text[r->printed + n] & 0xC0) == 0x80) n--;
     }
     if (is_printing()) {
-        fwrite(r->text + r->printed, 1, n, stdout);
+        print_text(r->text + r->printed, n);
         fflush(stdout);
     }
     r->printed += n;
@@ -93,6 +101,7 @@ static bool cut_at_stop(RowOut *r) {
 static bool take_token(int row, int token, void *user) {
     Output *o = user;
     RowOut *r = &o->rows[row];
+    print_prompt(o);
     if (print_ids != NULL) {
         char id[16];
         int n = snprintf(id, sizeof id, "%s%d", r->any_id ? "," : "", token);
@@ -222,11 +231,12 @@ static Status generate_open(ModelDir *d, Prompts *p, SampleConfig *sampling, con
 }
 
 static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig *sampling) {
-    Output o = {.bpe = d->bpe, .stream = p->count == 1};
+    Output o = {
+        .bpe = d->bpe, .prompt = print_ids == NULL ? prompt_text : NULL, .stream = p->count == 1};
     o.rows = calloc((size_t)p->count, sizeof *o.rows);
     ASSERT(o.rows != NULL);
-    if (prompt_text != NULL && print_ids == NULL && is_printing()) fputs(prompt_text, stdout);
     Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
+    if (st == OK) print_prompt(&o);
     for (int r = 0; r < p->count; r++) {
         if (st == OK) print_row(&o.rows[r], r > 0);
         free(o.rows[r].text);
