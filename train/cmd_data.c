@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "data/sources/sources.h"
 #include "train/commands.h"
 #include "train/start.h"
@@ -30,14 +31,14 @@ static double megabytes(int64_t bytes) {
 
 static void print_row(const SourceReport *s) {
     double ratio = s->tokens > 0 ? (double)s->bytes / (double)s->tokens : 0;
-    printf("%-16s %8lld %10lld %9lld %9.2f %12lld %11.3f %7.3f\n", s->name, (long long)s->docs,
-           (long long)s->duplicates, (long long)s->held_out_docs, megabytes(s->bytes),
-           (long long)s->tokens, ratio, s->weight);
+    print_result("%-16s %8lld %10lld %9lld %9.2f %12lld %11.3f %7.3f\n", s->name,
+                 (long long)s->docs, (long long)s->duplicates, (long long)s->held_out_docs,
+                 megabytes(s->bytes), (long long)s->tokens, ratio, s->weight);
 }
 
 static void print_cleaned(const SourceReport *s) {
     char text[CLEANING_TEXT_BYTES];
-    if (cleaning_text(text, &s->cleaned)) printf("%s: %s\n", s->name, text);
+    if (cleaning_text(text, &s->cleaned)) print_result("%s: %s\n", s->name, text);
 }
 
 static void print_report(const CorpusReport *r, const char *cache) {
@@ -58,8 +59,8 @@ static void print_report(const CorpusReport *r, const char *cache) {
     for (int i = 0; i < r->count; i++) print_cleaned(&r->source[i]);
     printf("held-out text: %.2f MB, %lld tokens\n", megabytes(r->holdout_bytes),
            (long long)r->holdout_tokens);
-    printf("corpus: %s/corpus%s%s\n", cache, r->reused ? " (as it was)" : "",
-           r->embedded_sample ? " (only the sample text in the program)" : "");
+    print_result("corpus: %s/corpus%s%s\n", cache, r->reused ? " (as it was)" : "",
+                 r->embedded_sample ? " (only the sample text in the program)" : "");
 }
 
 static Status read_config(Config *c, const Arguments *a) {
@@ -102,8 +103,8 @@ static Status data_verify(const Arguments *a) {
     char hash[33];
     Holdout held = corpus_holdout(c);
     hash128_hex(hash, corpus_hash(c));
-    printf("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
-           a->words[1], corpus_vocab(c), (long long)held.tokens, (long long)held.bytes, hash);
+    print_result("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
+                 a->words[1], corpus_vocab(c), (long long)held.tokens, (long long)held.bytes, hash);
     corpus_close(c);
     return OK;
 }

@@ -75,17 +75,18 @@ static Status eval_open(Eval *e, int T, const Arguments *a) {
     return reserve_tape(e);
 }
 
-static void eval_print(Eval *e) {
+// Collective(world).
+static Status eval_print(Eval *e) {
     uint64_t end = e->count;  // one document
     WindowText text = {
         .ids = e->ids, .ends = &end, .count = (int64_t)e->count, .docs = 1, .bpe = e->dir.bpe};
-    WindowSum sum = {0};
+    WindowSum sum = {.bad = 0};
     window_losses(&e->window, &sum, e->tape, &e->dir.model, &text);
-    double total[3] = {sum.nats, sum.tokens, sum.bytes};
-    comm_sum_doubles(e->mesh.world, total, 3);
-    if (e->mesh.rank != 0) return;
-    printf("tokens      %.0f\nbytes       %.0f\nnats/token  %.6f\nbits/byte   %.6f\n", total[1],
-           total[2], total[0] / total[1], total[0] / log(2.0) / total[2]);
+    TRY(window_total(&sum, &e->mesh, text_path));
+    if (e->mesh.rank != 0) return OK;
+    printf("tokens      %.0f\nbytes       %.0f\nnats/token  %.6f\nbits/byte   %.6f\n", sum.tokens,
+           sum.bytes, sum.nats / sum.tokens, sum.nats / log(2.0) / sum.bytes);
+    return OK;
 }
 
 static void eval_close(Eval *e) {
@@ -118,7 +119,7 @@ Status cmd_eval(int argc, char **argv) {
     Eval e = {.count = 0};
     TRY(modeldir_mesh(&e.mesh, &a));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
-    if (st == OK) eval_print(&e);
+    if (st == OK) st = eval_print(&e);
     eval_close(&e);
     return st;
 }

@@ -1,6 +1,7 @@
 // Held-out evaluation: windows of tokens, dealt to ranks in turn; sums in double, folded in rank
 // order.
 #include <math.h>
+#include <stdio.h>
 
 #include "train/run.h"
 #include "train/windows.h"
@@ -16,18 +17,19 @@ Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) {
     if (limit_tokens > 0 && limit_tokens < text.count) text.count = limit_tokens;
     Window w = {0};
     Status st = agree(window_open(&w, run->cfg.train.eval_seq, &run->mesh), run->mesh.world);
-    WindowSum sum = {0};
+    WindowSum sum = {.bad = 0};
     tape_set_hooks(run->tape, NULL);
     if (st == OK) window_losses(&w, &sum, run->tape, &run->model, &text);
     window_close(&w);
     TRY(st);
-    double total[3] = {sum.nats, sum.tokens, sum.bytes};
-    comm_sum_doubles(run->mesh.world, total, 3);
+    char what[48];
+    snprintf(what, sizeof what, "held-out text at step %lld", (long long)run->step);
+    TRY(window_total(&sum, &run->mesh, what));
     *out = (EvalResult){.tokens = 0};
-    if (total[2] <= 0) return OK;  // ends of documents alone are no text
-    *out = (EvalResult){.nats_per_token = total[0] / total[1],
-                        .bits_per_byte = total[0] / log(2.0) / total[2],
-                        .tokens = (int64_t)total[1],
-                        .bytes = (int64_t)total[2]};
+    if (sum.bytes <= 0) return OK;  // ends of documents alone are no text
+    *out = (EvalResult){.nats_per_token = sum.nats / sum.tokens,
+                        .bits_per_byte = sum.nats / log(2.0) / sum.bytes,
+                        .tokens = (int64_t)sum.tokens,
+                        .bytes = (int64_t)sum.bytes};
     return OK;
 }

@@ -126,7 +126,7 @@ static Status write_sample(Run *run) {
     Status st = agree(takes_part ? sample_open(&s, run) : OK, run->mesh.world);
     if (st == OK) st = agree(s.count > 0 ? sample_run(&s, run) : OK, run->mesh.world);
     free(s.ids);
-    return st;
+    return st == OK ? OK : err_context(st, "sample at step %lld", (long long)run->step);
 }
 
 static Status evaluate(Run *run, bool final) {

@@ -67,7 +67,7 @@ void series__smooth(Series *out, const Series *in) {
 
 // ---- metrics.jsonl -----------------------------------------------------------------------------
 
-// Null stands for a value that was not finite: NAN, as when there is none.
+// NAN when there is none.
 static Status number(double *out, const JsonAt *object, const char *key) {
     *out = NAN;
     return json_opt_number(out, object, key);
@@ -78,8 +78,17 @@ typedef struct Line {
     const char *kind;
     int64_t step, tokens_seen;
     bool final;
+    int lost;  // values that were not finite: the writer puts null there, as JSON has no word for them
     double loss, lr, gnorm, tok_s, step_s, tokens, bits, nats;
 } Line;
+
+static Status measured(double *out, int *lost, const JsonAt *line, const char *key) {
+    JsonAt v;
+    TRY(number(out, line, key));
+    TRY(json_member(&v, line, key));
+    *lost += v.value != NULL && isnan(*out);
+    return OK;
+}
 
 static Status read_line(Line *l, const JsonAt *line) {
     *l = (Line){.kind = "", .tokens_seen = -1};
@@ -87,17 +96,18 @@ static Status read_line(Line *l, const JsonAt *line) {
     TRY(json_need_int(&l->step, line, "step"));
     TRY(json_opt_int(&l->tokens_seen, line, "tokens_seen"));
     TRY(json_opt_bool(&l->final, line, "final"));
-    TRY(number(&l->loss, line, "loss"));
+    TRY(measured(&l->loss, &l->lost, line, "loss"));
     TRY(number(&l->lr, line, "lr"));
-    TRY(number(&l->gnorm, line, "gnorm"));
+    TRY(measured(&l->gnorm, &l->lost, line, "gnorm"));
     TRY(number(&l->tok_s, line, "tok_s"));
     TRY(number(&l->step_s, line, "step_s"));
     TRY(number(&l->tokens, line, "tokens"));
-    TRY(number(&l->bits, line, "bits_per_byte"));
+    TRY(measured(&l->bits, &l->lost, line, "bits_per_byte"));
     return number(&l->nats, line, "nats_per_token");
 }
 
 static void add_step(Report *r, const Line *l, double *tokens) {
+    r->lost_values += l->lost;
     series_add(&r->loss, (double)l->step, l->loss);
     series_add(&r->rate, (double)l->step, l->lr);
     series_add(&r->norm, (double)l->step, l->gnorm);
@@ -111,6 +121,7 @@ static void add_step(Report *r, const Line *l, double *tokens) {
 }
 
 static void add_eval(Report *r, const Line *l) {
+    r->lost_values += l->lost;
     series_add(&r->bits, (double)l->step, l->bits);
     if (!isfinite(l->bits)) return;
     r->bits_per_byte = l->bits;

@@ -126,7 +126,7 @@ typedef struct EvalResult {
     int64_t tokens, bytes;
 } EvalResult;
 // Held-out text in windows of train.eval_seq tokens (windows.h); windows are dealt to ranks. limit_tokens 0: all of
-// it; no text in what is looked at: 0 tokens. Collective(world).
+// it; no text in what is looked at: 0 tokens. E_DIVERGED: the loss is not finite. Collective(world).
 Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
 
 // --- state.c: checkpoints of a run. Collective(world) ---

@@ -1,6 +1,8 @@
 // Windows over documents, one at a time.
 #include "train/windows.h"
 
+#include <math.h>
+
 Status window_open(Window *w, int T, const Mesh *mesh) {
     *w = (Window){.mesh = mesh, .T = T};
     TRY(batch_open(&w->room, T, mesh->sp, mesh->sp_rank));
@@ -82,8 +84,21 @@ void window_losses(Window *w, WindowSum *sum, Tape *tape, Model *model, const Wi
         tape_begin(tape, false);
         double nats = tensor_item(model_loss(tape, model, &b, NULL));
         if (w->mesh->tp_rank > 0) continue;  // tp ranks hold the same loss
+        if (!isfinite(nats) && sum->bad == 0) sum->bad = 1 + s.begin;
         sum->nats += nats;
         sum->tokens += (double)b.valid;
         sum->bytes += bytes_of(text, &s, w, &b);
     }
+}
+
+Status window_total(WindowSum *sum, const Mesh *mesh, const char *what) {
+    double total[3] = {sum->nats, sum->tokens, sum->bytes};
+    int64_t bad = sum->bad == 0 ? INT64_MIN : -sum->bad;
+    comm_sum_doubles(mesh->world, total, 3);
+    comm_max_i64(mesh->world, &bad, 1);
+    *sum = (WindowSum){total[0], total[1], total[2], bad == INT64_MIN ? 0 : -bad};
+    if (isfinite(sum->nats)) return OK;
+    FAIL(E_DIVERGED, "are these the weights of a run that diverged?",
+         "%s: the loss of the window that begins at token %lld is not finite", what,
+         (long long)sum->bad - 1);
 }

@@ -24,6 +24,7 @@ typedef struct Window {
 
 typedef struct WindowSum {
     double nats, tokens, bytes;  // sum over predicted tokens, how many they were, and the bytes of text they stand for
+    int64_t bad;          // 1 + the first token of the first window whose loss is not finite; 0: none
 } WindowSum;
 
 Status window_open(Window *w, int T, const Mesh *mesh) CHECKED;  // E_NOMEM; window_close in any case
@@ -33,3 +34,6 @@ Batch window_shape(Window *w);
 // Adds every dp'th window of the text to *sum, on one rank of each team for each token: sums over the world count
 // once. The tape has room for window_shape. Collective(team).
 void window_losses(Window *w, WindowSum *sum, Tape *tape, Model *model, const WindowText *text);
+// Sums over the world. E_DIVERGED, on all ranks, where the loss of a window is not finite; `what` names the text.
+// Collective(world).
+Status window_total(WindowSum *sum, const Mesh *mesh, const char *what) CHECKED;

@@ -129,6 +129,27 @@ Test(sample, copes_with_impossible_tokens_and_large_logits) {
     }
 }
 
+// Whatever filters there are: a draw among numbers that are none is none.
+Test(sample, a_logit_that_is_not_finite_draws_nothing) {
+    const SampleConfig ways[] = {{.temperature = 0, .top_p = 1},
+                                 PLAIN,
+                                 {.temperature = 1, .top_p = 0.5, .top_k = 2, .min_p = 0.1},
+                                 {.temperature = 100, .top_p = 1, .top_k = 1}};
+    const real bad[] = {(real)NAN, (real)INFINITY, (real)-INFINITY};
+    for (int w = 0; w < 4; w++) {
+        for (int at = 0; at < 5; at++) {
+            for (int k = 0; k < 3; k++) {
+                real logits[5] = {1, 5, 2, 3, 4};
+                cr_assert_geq(sample_next(logits, 5, &ways[w], 0, 0), 0);
+                for (int v = 0; k == 2 && v < 5; v++) logits[v] = bad[k];  // one alone is a word
+                logits[at] = bad[k];
+                cr_assert_eq(sample_next(logits, 5, &ways[w], 0, 0), -1, "way %d, %g", w,
+                             (double)bad[k]);
+            }
+        }
+    }
+}
+
 // ---- generate ----------------------------------------------------------------------------------
 
 enum { V = 23, ROWS = 4, MAX_NEW = 9 };
@@ -258,16 +279,21 @@ Test(generate, draws_repeat_with_their_seed) {
 }
 
 Test(generate, weights_that_are_no_numbers_are_reported) {
-    Model m;
-    Prompt p[ROWS];
-    SampleConfig cfg = {.temperature = 1, .top_p = 1, .max_new = MAX_NEW};
-    Got got = {.stop_row = -1};
-    generation_model(&m);
-    made_prompts(p);
-    m.params.rows[m.head].data[5] = (real)NAN;
-    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &got), E_DIVERGED);
-    cr_assert_eq(got.count[0], 0);
-    model_close(&m);
+    const real bad[] = {(real)NAN, (real)INFINITY, (real)-INFINITY};
+    for (int i = 0; i < 6; i++) {
+        Model m;
+        Prompt p[ROWS];
+        SampleConfig cfg = {.temperature = i / 3, .top_p = 0.9, .max_new = MAX_NEW};
+        Got got = {.stop_row = -1};
+        generation_model(&m);
+        made_prompts(p);
+        m.params.rows[m.head].data[5 * m.cfg.width] = bad[i % 3];
+        cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &got), E_DIVERGED);
+        cr_assert_not_null(strstr(err_message(), "prompt 1, new token 1: a logit is not a number"));
+        cr_assert_not_null(strstr(err_message(), "for id 5)"), "%s", err_message());
+        cr_assert_eq(got.count[0], 0);
+        model_close(&m);
+    }
 }
 
 Test(generate, nothing_to_do_is_no_error) {

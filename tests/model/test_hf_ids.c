@@ -130,6 +130,6 @@ Test(hf_ids, what_is_no_id_of_the_vocabulary_is_refused_with_its_place) {
     expect_refused(",\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", NULL, "at most 16");
     expect_refused(",\"bos_token_id\":[1]", NULL, "bos_token_id");
     expect_refused(",\"pad_token_id\":64", NULL, "pad_token_id = 64");
-    expect_refused("", "[]", "not a JSON object");
+    expect_refused("", "[]", "an object is expected");
     expect_refused("", "{\"eos_token_id\":", "");
 }

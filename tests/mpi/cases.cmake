@@ -38,6 +38,10 @@ sterna_mpi_test(checkpoint_every_byte 1)
 sterna_mpi_test(checkpoint_blocks 1 2 3 4)
 sterna_mpi_test(checkpoint_block_holes 1 2 3)
 sterna_mpi_test(checkpoint_export_weights 1 2)
+sterna_mpi_test(checkpoint_not_finite_save 3)
+sterna_mpi_test(checkpoint_not_finite_found 2)
+sterna_mpi_test(checkpoint_other_type 2)
+sterna_mpi_test(checkpoint_other_name 1)
 
 # layouts: every grid of so many ranks inside one launch
 foreach(case layouts_agree_on_gradients layouts_agree_on_a_llama)
