@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "model/generate.h"
 #include "parallel/parallel.h"
 #include "train/modeldir.h"
@@ -65,9 +66,14 @@ static void print_ready(RowOut *r, bool end) {
     }
     if (is_printing()) {
         fwrite(r->text + r->printed, 1, n, stdout);
-        fflush(stdout);
+        output_flush();
     }
     r->printed += n;
+}
+
+// Nobody reads on. Ranks that share the model cannot know it of the first one, and go on.
+static bool is_unread(void) {
+    return !parallel_is_on() && !output_flush();
 }
 
 static void append_text(RowOut *r, const char *bytes, size_t count, bool flush) {
@@ -105,7 +111,7 @@ static bool take_token(int row, int token, void *user) {
     }
     bool stopped = print_ids == NULL && cut_at_stop(r);
     if (o->stream) print_ready(r, stopped);
-    return !stopped;
+    return !stopped && !is_unread();
 }
 
 static void print_row(RowOut *r, bool separator) {

@@ -226,7 +226,6 @@ static Status resume_metrics(Run *run) {
     Status st = OK;
     if (run->mesh.rank == 0) {
         st = metrics_cut(run->cfg.train.run_dir, run->step, &evaluated);
-        if (st == OK) st = exit_remove(run->cfg.train.run_dir);
         // A process that finds nothing to do leaves what the last one counted.
         if (st == OK && run->step < run->cfg.train.steps)
             st = comm_json_remove(run->cfg.train.run_dir);
@@ -277,13 +276,22 @@ static void write_failure(const Run *run, Status failure) {
     err_set(failure, hint, "%s", message);
 }
 
-// In a directory that is this run's. What is refused before that leaves no trace in it.
+// The directory is this process's, and says no more how the last one ended.
+static Status take_directory(Run *run, const char *run_dir) {
+    TRY(rundir_lock(run_dir, &run->lock));
+    return exit_remove(run_dir);
+}
+
+// In a directory that is this run's. What is refused before that leaves no trace in it. However a
+// process ends after that, exit.json says so, but for a signal that nobody can catch.
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
-    TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
-    Status st = run_open(run, cfg, origins);
+    Status st = mesh->rank == 0 ? take_directory(run, cfg->train.run_dir) : OK;
+    TRY(agree(st, mesh->world));
+    st = run_open(run, cfg, origins);
+    bool early = st == E_STOPPED;  // stop_early tells of later requests
     if (st == OK) st = run_from_start(run, cfg, origins);
-    if (st != OK && st != E_STOPPED && mesh->rank == 0) write_failure(run, st);
+    if (st != OK && (st != E_STOPPED || early) && mesh->rank == 0) write_failure(run, st);
     if (run->lock >= 0) close(run->lock);
     return st;
 }
@@ -291,7 +299,6 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
 Status train_run(RunConfig *cfg, Config *origins) {
     Run run = {.cfg = *cfg, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->parallel));
-    signals_catch();
     Status st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
     run_close(&run);

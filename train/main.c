@@ -1,6 +1,5 @@
 // The program: finds the sub-command, runs it, prints the one error, and ends with the documented
 // exit code.
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,29 +49,25 @@ static bool asks_help(int argc, char **argv) {
     return false;
 }
 
-// Output that ends in a full disk is a failure like any other.
-static Status flush_output(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return OK;
-    FAIL(E_IO, "is the disk full?", "standard output: %s", strerror(errno));
-}
-
 // After parallel_begin every failure is agreed on, so one rank speaks for all.
 static int end_program(Status st) {
-    if (st == OK) st = flush_output();
-    if (st != OK && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
+    bool unread = false;
+    if (st == OK) st = output_check(&unread);
+    if (st != OK && !unread && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
     if (parallel_is_on()) parallel_end();
     return status_exit_code(st);
 }
 
 int main(int argc, char **argv) {
+    log_begin();
     gemm_choose_kernels(argv);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(argc < 2 ? stderr : stdout);
-        return argc < 2 ? status_exit_code(E_USAGE) : 0;
+        return argc < 2 ? status_exit_code(E_USAGE) : end_program(OK);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("sterna %s (%s)\n", STERNA_VERSION, REAL_NAME);
-        return 0;
+        return end_program(OK);
     }
     const Command *c = command_find(argv[1]);
     if (c == NULL) {
