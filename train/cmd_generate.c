@@ -194,6 +194,15 @@ static Status read_prompts(Prompts *p, const ModelDir *d) {
     return st;
 }
 
+static uint64_t prompts_hash(const Prompts *p) {
+    uint64_t sum = 0;
+    for (int i = 0; i < p->count; i++) {
+        const Prompt *one = &p->list[i];
+        sum = sum * 31 + hash64(one->ids, (size_t)one->count * sizeof *one->ids);
+    }
+    return sum;
+}
+
 static Status read_sampling(SampleConfig *s) {
     Section section = {SAMPLE_FIELDS, SAMPLE_FIELD_COUNT, s};
     Config *c = config_new(&section, 1);
@@ -248,6 +257,7 @@ static Status generate_run(const Arguments *a, const Mesh *mesh) {
     ModelDir d = {.bpe = NULL};
     Status st = generate_open(&d, &p, &sampling, a, mesh);
     if (mesh != NULL) st = agree(st, mesh->world);
+    if (mesh != NULL && st == OK) st = modeldir_agree(&d, prompts_hash(&p), mesh);
     if (st == OK) st = generate_prompts(&d, &p, &sampling);
     prompts_free(&p);
     modeldir_close(&d);
@@ -285,11 +295,15 @@ static Status check_words(const Arguments *a) {
 
 Status cmd_generate(int argc, char **argv) {
     Arguments a;
-    bool together = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
+    bool together = parallel_is_launched();
     if (together) TRY(parallel_begin(&argc, &argv));
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
     if (st == OK) st = check_words(&a);
-    if (!together) return st == OK ? generate_run(&a, NULL) : st;
-    TRY(parallel_agree(st));
-    return generate_together(&a);
+    if (together) {
+        TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
+        return generate_together(&a);
+    }
+    TRY(st);
+    TRY(modeldir_check_alone(&a));
+    return generate_run(&a, NULL);
 }

@@ -41,7 +41,7 @@ Status cmd_train(int argc, char **argv) {
     Config *c = config_new(sections, RUN_SECTIONS);
     Status st = arguments_parse(&a, argc, argv, NULL, 0);
     if (st == OK) st = run_config_read(c, &a);
-    st = parallel_agree(st);
+    st = parallel_agree_config(st, c);
     if (st == OK) st = train_run(cfg, c);
     config_free(c);
     free(cfg);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "train/modeldir.h"
 #include "train/run.h"
 
 enum { PROBE_WARM = 2, PROBE_STEPS = 6 };  // steps thrown away, steps measured for the time budget
@@ -261,6 +262,8 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     if (t->steps == 0) TRY(fix_steps(run, origins));
     TRY(rundir_save_config(run, cfg, origins));
     TRY(run_resume(run));
+    if (run->step > 0 || run->cfg.train.init[0] != '\0')
+        TRY(weights_agree(&run->model.params, &run->mesh));
     TRY(resume_metrics(run));
     bool stopped = false;
     TRY(step_loop(run, &stopped));

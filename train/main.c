@@ -3,23 +3,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/build.h"
 #include "base/log.h"
 #include "parallel/parallel.h"
 #include "tensor/gemm.h"
 #include "train/commands.h"
 
 static const Command COMMANDS[] = {
-    {"train", "pre-train a model; run again to resume", cmd_train, help_train},
-    {"plan", "parameters, memory and cost of a configuration", cmd_plan, help_plan},
-    {"generate", "continue prompts with a trained model", cmd_generate, help_generate},
-    {"eval", "nats/token and bits/byte of a text", cmd_eval, help_eval},
-    {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward},
-    {"data", "fetch, clean, tokenize and pack the corpus", cmd_data, help_data},
-    {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer, help_tokenizer},
-    {"ckpt", "list, verify and compare checkpoints, export models", cmd_ckpt, help_ckpt},
-    {"report", "write report.html of a run directory", cmd_report, help_report},
-    {"bench", "measure a training step against the processor's SGEMM rate", cmd_bench, help_bench},
-    {"config", "reference of every configuration key", cmd_config, help_config},
+    {"train", "pre-train a model; run again to resume", cmd_train, help_train, false},
+    {"plan", "parameters, memory and cost of a configuration", cmd_plan, help_plan, true},
+    {"generate", "continue prompts with a trained model", cmd_generate, help_generate, false},
+    {"eval", "nats/token and bits/byte of a text", cmd_eval, help_eval, false},
+    {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward, false},
+    {"data", "fetch, clean, tokenize and pack the corpus", cmd_data, help_data, false},
+    {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer, help_tokenizer, false},
+    {"ckpt", "list, verify and compare checkpoints, export models", cmd_ckpt, help_ckpt, true},
+    {"report", "write report.html of a run directory", cmd_report, help_report, true},
+    {"bench", "measure a training step against the processor's SGEMM rate", cmd_bench, help_bench,
+     false},
+    {"config", "reference of every configuration key", cmd_config, help_config, true},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 
@@ -66,7 +68,7 @@ int main(int argc, char **argv) {
         return argc < 2 ? status_exit_code(E_USAGE) : end_program(OK);
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("sterna %s (%s)\n", STERNA_VERSION, REAL_NAME);
+        puts(BUILD_VERSION);
         return end_program(OK);
     }
     const Command *c = command_find(argv[1]);
@@ -78,5 +80,6 @@ int main(int argc, char **argv) {
         c->help();
         return end_program(OK);
     }
-    return end_program(c->run(argc - 1, argv + 1));
+    Status st = c->single ? parallel_check_single(c->name) : OK;
+    return end_program(st == OK ? c->run(argc - 1, argv + 1) : st);
 }

@@ -1,12 +1,17 @@
 // Opening a Hugging Face directory: configuration, weights, tokenizer.
 #include "train/modeldir.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/file.h"
 #include "checkpoints/checkpoint.h"
 
-// The words of the command line, over whatever m and p hold; config.json, when given, is read first.
+// The words of the command line, over whatever m and p hold; config.json, when given, is read
+// first. together: Collective(world), all ranks must have been told the same.
 static Status read_settings(ModelConfig *m, ParallelConfig *p, const char *config_json,
-                            const Arguments *settings) {
+                            const Arguments *settings, bool together) {
     Section sections[] = {{MODEL_FIELDS, MODEL_FIELD_COUNT, m},
                           {PARALLEL_FIELDS, PARALLEL_FIELD_COUNT, p}};
     Config *c = config_new(sections, 2);
@@ -14,6 +19,7 @@ static Status read_settings(ModelConfig *m, ParallelConfig *p, const char *confi
     for (int i = 0; st == OK && settings != NULL && i < settings->setting_count; i++) {
         st = config_set(c, settings->settings[i], "command line");
     }
+    if (together) st = parallel_agree_config(st, c);
     config_free(c);
     return st;
 }
@@ -22,15 +28,40 @@ static Status read_config(ModelConfig *m, const char *dir, const Arguments *sett
     char path[PATH_BYTES];
     ParallelConfig unused;
     path_join(path, dir, "config.json");
-    TRY(read_settings(m, &unused, path, settings));
+    TRY(read_settings(m, &unused, path, settings, false));
     return model_config_resolve(m, NULL);
 }
 
 Status modeldir_mesh(Mesh *mesh, const Arguments *settings) {
     ModelConfig unused;
     ParallelConfig p;
-    TRY(parallel_agree(read_settings(&unused, &p, NULL, settings)));
+    TRY(read_settings(&unused, &p, NULL, settings, true));
     return mesh_open(mesh, &p);
+}
+
+Status modeldir_check_alone(const Arguments *settings) {
+    ModelConfig unused;
+    ParallelConfig p;
+    Mesh mesh;
+    TRY(read_settings(&unused, &p, NULL, settings, false));
+    return mesh_plan(&mesh, &p, 1, 0);
+}
+
+static const char HINT[] = "put the files where all nodes see the same";
+
+Status weights_agree(const ParamSet *ps, const Mesh *mesh) {
+    char line[64];
+    snprintf(line, sizeof line, "weights: hash %016llx\n", (unsigned long long)params_hash(ps));
+    return agree(agree_same(E_LAUNCH, HINT, line, mesh->replicas), mesh->world);
+}
+
+Status modeldir_agree(const ModelDir *d, uint64_t input, const Mesh *mesh) {
+    char *config = model_config_write_hf(&d->model.cfg, ""), lines[128];
+    snprintf(lines, sizeof lines, "config.json: hash %016llx\ninput: hash %016llx\n",
+             (unsigned long long)hash64(config, strlen(config)), (unsigned long long)input);
+    free(config);
+    TRY(agree_same(E_LAUNCH, HINT, lines, mesh->world));
+    return weights_agree(&d->model.params, mesh);
 }
 
 static Status open_tokenizer(ModelDir *d, const char *dir) {

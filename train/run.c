@@ -35,7 +35,11 @@ static Status open_corpus(Run *run) {
     path_join(dir, run->cfg.data.cache, "corpus");
     Status st = corpus_open(&run->corpus, dir);
     if (st == OK) st = bpe_read_hf(&run->bpe, corpus_tokenizer_path(run->corpus));
-    return agree(st, run->mesh.world);
+    TRY(agree(st, run->mesh.world));
+    char line[64], hash[33];
+    hash128_hex(hash, corpus_hash(run->corpus));
+    snprintf(line, sizeof line, "data.cache: hash %s\n", hash);
+    return agree_same(E_LAUNCH, "use a file system that all nodes share", line, run->mesh.world);
 }
 
 // Ids that nobody chose are the tokenizer's: 0, 1 and 2 mean something else in most that are given.
