@@ -49,7 +49,7 @@ void config_set_origin(Config *c, const char *key, const char *origin);
 Status config_write(const Config *c, const char *path) CHECKED;
 // YAML text of all values without origins, malloc'ed: the identity of a configuration.
 char *config_dump(const Config *c);
-// Lists keys whose values differ between two dumps as lines "key: a -> b" into `out`, at most `capacity` bytes.
+// Lists keys whose values differ between two dumps as "key: a -> b; key: ..." into `out`, at most `capacity` bytes.
 int config_diff(const char *dump_a, const char *dump_b, char *out, size_t capacity);
 
 typedef enum { HELP_TEXT, HELP_MARKDOWN, HELP_MAN } HelpStyle;

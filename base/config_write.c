@@ -104,12 +104,13 @@ static int key_compare(const Line *a, const Line *b) {
     return order != 0 ? order : a->key_bytes - b->key_bytes;
 }
 
-// Appends "key: a -> b\n" if it fits as a whole. A NULL line stands for a key that is not there.
+// Appends "key: a -> b" if it fits as a whole. A NULL line stands for a key that is not there.
 static void write_change(char *out, size_t capacity, size_t *used, const Line *a, const Line *b) {
     const Line *key = a != NULL ? a : b;
-    int n = snprintf(out + *used, capacity - *used, "%.*s: %.*s -> %.*s\n", key->key_bytes,
-                     key->key, a != NULL ? a->value_bytes : 6, a != NULL ? a->value : "(none)",
-                     b != NULL ? b->value_bytes : 6, b != NULL ? b->value : "(none)");
+    int n = snprintf(out + *used, capacity - *used, "%s%.*s: %.*s -> %.*s", *used > 0 ? "; " : "",
+                     key->key_bytes, key->key, a != NULL ? a->value_bytes : 6,
+                     a != NULL ? a->value : "(none)", b != NULL ? b->value_bytes : 6,
+                     b != NULL ? b->value : "(none)");
     if (n > 0 && (size_t)n < capacity - *used) {
         *used += (size_t)n;
     } else if (*used < capacity) {

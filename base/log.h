@@ -6,6 +6,9 @@
 
 #include "base/status.h"
 
+// First of all: closed standard streams are kept from becoming the numbers of files, and a pipe that nobody reads is an error of
+// the write, not a signal. A line of the log that cannot be written is lost, with one warning; work goes on.
+void log_begin(void);
 void log_set_rank(int rank, int size);
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  // rank 0 only
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -19,4 +22,8 @@ void print_result(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void print_text(const char *text, size_t bytes);
 // Prints the kept error once, as "sterna: <message>" and "  hint: <hint>" on stderr.
 void log_error(Status st);
+// What sub-commands print as their result. False: some of it could not be written, now or earlier.
+bool output_flush(void);
+// E_IO with the reason when it could not. *unread: what read it has ended, which is nobody's fault and is not told.
+Status output_check(bool *unread) CHECKED;
 double clock_s(void);  // monotonic seconds

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/signals.h"
+
 enum { SOURCE_SHIFT = 52 };  // the id's upper 12 bits
 
 // Room for one more at the end.
@@ -45,6 +47,10 @@ int doc__source(const Doc *doc) {
 void doc__release(Doc *doc) {
     free(doc->text);
     doc->text = NULL;
+}
+
+Status doc__check_stop(void) {
+    return signals_check("the text is prepared");
 }
 
 void doclist_free(DocList *l) {

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/signals.h"
 
 enum { TAB_STOP = 8, MAX_DIR_DEPTH = 32 };
 
@@ -142,7 +143,8 @@ bool doclist_take(DocList *l, uint64_t id, const char *title, Slice text, int64_
         doclist_add(l, id, title, text.at, text.bytes);
         *bytes_so_far += (int64_t)text.bytes;
     }
-    return limit_bytes > 0 && *bytes_so_far >= limit_bytes;
+    // A request to stop ends the reading, and then the preparation (prepare.c).
+    return (limit_bytes > 0 && *bytes_so_far >= limit_bytes) || signals_pending() != 0;
 }
 
 // --- files ---

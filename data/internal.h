@@ -8,6 +8,8 @@
 void doclist__move(DocList *to, Doc *doc);
 int doc__source(const Doc *doc);  // number in data.sources, from the id
 void doc__release(Doc *doc);      // the text alone: id, title and size stay
+// Between documents: a request to stop ends the phase like a failure. E_STOPPED.
+Status doc__check_stop(void) CHECKED;
 
 // --- shard.c ---
 // XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.

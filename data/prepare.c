@@ -127,7 +127,8 @@ static Status prep_fetch(Prep *p) {
     for (int k = 0; k < p->in.count && p->mesh->node_rank == 0 && !p->offline && st == OK; k++) {
         if (source_find(p->in.spec[k]) == NULL) continue;
         log_info("corpus: fetching %s", p->in.name[k]);
-        st = source_fetch(p->in.spec[k], p->cfg->cache);
+        st = doc__check_stop();
+        if (st == OK) st = source_fetch(p->in.spec[k], p->cfg->cache);
         if (st != E_IO) continue;
         out_of_reach = 1;
         log_warn("%s; going on with the small text built into the program", err_message());
@@ -158,6 +159,7 @@ static Status source_read(Prep *p, int source, DocList *docs) {
 static Status source_deal(Prep *p, int source) {
     DocList all = {0}, mine = {0};
     Status st = source_read(p, source, &all);
+    if (st == OK) st = doc__check_stop();
     for (size_t i = (size_t)p->mesh->rank; st == OK && i < all.count; i += (size_t)p->mesh->size) {
         ASSERT(doc__source(&all.docs[i]) == source);
         doclist__move(&mine, &all.docs[i]);
@@ -251,6 +253,7 @@ static Status words_count(const Prep *p, char **dump, size_t *bytes) {
     for (size_t i = 0; i < p->train.count && st == OK; i++) {
         const Doc *doc = &p->train.docs[i];
         st = wordcount_text(words, splitter, doc->text, beginning(doc, TOKENIZER_TEXT / total));
+        if (st == OK) st = doc__check_stop();
     }
     if (st == OK) {
         *dump = wordcount_dump(words, bytes);
@@ -369,6 +372,7 @@ static Status docs_encode(Tokens *t, DocList *docs, const Prep *p, bool keep_tex
     }
     for (size_t i = 0; i < docs->count; i++) {
         Doc *doc = &docs->docs[i];
+        TRY_GOTO(doc__check_stop());
         TRY_GOTO(encoder_run(encoder, doc->text, doc->bytes, &t->ids, &t->count, &t->capacity));
         TRY_GOTO(eod_append(t, p->plan.eod));
         t->ends[i] = t->count;

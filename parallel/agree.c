@@ -1,6 +1,7 @@
 // Agreement on failures: a rank that fails alone must not leave the others waiting in the next
 // collective.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -47,4 +48,23 @@ Status agree(Status mine, Comm *comm) {
     MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, comm->handle);
     spread_error((Status)worst.status, worst.rank, failed < comm->size, comm);
     return (Status)worst.status;
+}
+
+// What differs from the first rank's lines, its value first.
+static Status compare_lines(Status differs, const char *hint, const char *first, const char *mine) {
+    char changes[MESSAGE_BYTES - 256];
+    if (config_diff(first, mine, changes, sizeof changes) == 0) return OK;
+    FAIL(differs, hint, "not the same as on the first rank (its value -> this one's): %s", changes);
+}
+
+Status agree_same(Status differs, const char *hint, const char *lines, Comm *comm) {
+    size_t bytes = strlen(lines) + 1;
+    comm_bcast(comm, &bytes, sizeof bytes, 0);
+    char *first = malloc(bytes);
+    ASSERT(first != NULL);  // kilobytes
+    if (comm->rank == 0) memcpy(first, lines, bytes);
+    comm_bcast(comm, first, bytes, 0);
+    Status st = agree(compare_lines(differs, hint, first, lines), comm);
+    free(first);
+    return st;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/build.h"
 #include "base/cores.h"
 #include "base/log.h"
 #include "parallel/internal.h"
@@ -16,19 +17,14 @@ bool parallel_is_on(void) {
     return begun && !ended;
 }
 
-static long environment_int(const char *name) {
-    const char *text = getenv(name);
-    return text == NULL ? 0 : strtol(text, NULL, 10);
-}
-
 // Open MPI's waits spin unless it knows that ranks outnumber cores, and it does not know when slots
 // were declared (--host h:8, a hostfile, Slurm) or when ranks have threads: then every message
 // takes a scheduler's time slice. The launcher's variables are the only way to know before MPI
 // starts; what the user has set stays.
 static void yield_when_crowded(void) {
-    long threads = environment_int("OMP_NUM_THREADS");
-    long ranks = environment_int("OMPI_COMM_WORLD_LOCAL_SIZE");
-    if (ranks <= 0) ranks = environment_int("SLURM_NTASKS_PER_NODE");
+    long threads = launch__number("OMP_NUM_THREADS");
+    long ranks = launch__number("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (ranks <= 0) ranks = launch__number("SLURM_NTASKS_PER_NODE");
     if (threads <= 0) threads = 1;  // at least: what they then have fits
     if (ranks * threads > cores_of_launch()) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
 }
@@ -51,28 +47,18 @@ static void share_cores(void) {
     if (rank == 0 && threads_complaint() != NULL) log_warn("%s", threads_complaint());
 }
 
-// srun without PMIx starts programs that do not know of each other: N copies of the run in one
-// directory.
-static Status check_not_alone(void) {
-    int size = 1;
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    long tasks = environment_int("SLURM_STEP_NUM_TASKS");
-    if (size == 1 && tasks > 1 && getenv("OMPI_COMM_WORLD_SIZE") == NULL) {
-        FAIL(E_LAUNCH, "use `srun --mpi=pmix`, or `mpirun` inside the job",
-             "Slurm started %ld tasks, but each is alone: they cannot reach each other", tasks);
-    }
-    return OK;
-}
-
 Status parallel_begin(int *argc, char ***argv) {
     ASSERT(!parallel_is_on());
     int provided = MPI_THREAD_SINGLE, rank = 0, size = 1;
     yield_when_crowded();
+    TRY(launch__check_alone(launch__has_manager()));
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     panic_hook = parallel_abort;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     log_set_rank(rank, size);
+    TRY(launch__check_alone(size > 1));
+    TRY(launch__check_same(build_text(), (*argv)[0]));
     if (provided < MPI_THREAD_FUNNELED) {
         FAIL(E_LAUNCH, "install an MPI library built with thread support",
              "MPI offers thread level %d, but %d (funneled) is needed", provided,
@@ -80,7 +66,7 @@ Status parallel_begin(int *argc, char ***argv) {
     }
     check__begin();
     share_cores();
-    return check_not_alone();
+    return OK;
 }
 
 void parallel_end(void) {

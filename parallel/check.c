@@ -76,6 +76,7 @@ void check__begin(void) {
 }
 
 void check__end(void) {
+    if (board == NULL) return;  // refused before
     MPI_Win_free(&board_window);
     MPI_Comm_free(&board_comm);
     board = board_mine = NULL;

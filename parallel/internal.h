@@ -46,6 +46,17 @@ struct Comm {
 void progress__exchange(Comm *comm, bool on);  // comm has exchanges under way, or none any more
 void progress__reducer(Reducer *r);            // NULL: none is active
 
+// --- launch.c ---
+long launch__number(const char *variable);  // of the environment; 0 when it is not there
+// Whether the launcher left word of something that connects processes. Open MPI's MPI_Init ends the process in a Slurm step
+// without it.
+bool launch__has_manager(void);
+// E_LAUNCH when a launcher started more processes and this one is not connected to them.
+Status launch__check_alone(bool connected) CHECKED;
+// The first exchange of all: E_LAUNCH when ranks run other builds, E_USAGE when they were given other commands, with the
+// same words on every rank. Collective(world).
+Status launch__check_same(const char *build, const char *command) CHECKED;
+
 // Takes over `handle`. Collective when `background`: a second communicator is made.
 Comm *comm__open(MPI_Comm handle, const char *axis, bool background);
 void comm__close(Comm *comm);  // Collective

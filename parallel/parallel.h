@@ -39,14 +39,22 @@ typedef struct Mesh {
     Comm *world, *sp_axis, *tp_axis, *replicas, *team, *node;
 } Mesh;
 
-// MPI_Init_thread(FUNNELED) once per process; parallel_end frees what is left and finalizes.
+// MPI_Init_thread(FUNNELED) once per process; parallel_end frees what is left and finalizes. E_LAUNCH when a launcher's
+// processes cannot reach each other or run other builds, E_USAGE when argv[0], the command, differs. Collective(world).
 Status parallel_begin(int *argc, char ***argv) CHECKED;
 void parallel_end(void);
 _Noreturn void parallel_abort(int exit_code);  // MPI_Abort: takes all ranks down with this code
 bool parallel_is_on(void);                     // parallel_begin has run
 int parallel_world_rank(void);                 // 0 before parallel_begin
+bool parallel_is_launched(void);               // by mpirun, or as one of several tasks: before parallel_begin
+// E_LAUNCH when a launcher started the sub-command `what`, which never calls MPI, beside other ranks: they would wait for it, for
+// ever where it ends with 0. Not collective.
+Status parallel_check_single(const char *what) CHECKED;
 // agree() over the world before there is a mesh (command line, configuration). Collective(world).
 Status parallel_agree(Status mine) CHECKED;
+// The same, then agree_same(E_USAGE): all ranks were told the same.
+Status parallel_agree_told(Status mine, const char *lines) CHECKED;
+Status parallel_agree_config(Status mine, const Config *c) CHECKED;  // no key may differ
 
 // Collective(world). Wrong product: E_LAUNCH with the equation.
 Status mesh_open(Mesh *mesh, const ParallelConfig *cfg) CHECKED;
@@ -57,6 +65,9 @@ void mesh_close(Mesh *mesh);  // Collective(world)
 // Collective. All ranks return OK or all return the same failure: the highest status, and of the ranks that have it the
 // lowest one's message ("rank 3: ..." with its number in the world, unless all ranks failed) and hint.
 Status agree(Status mine, Comm *comm) CHECKED;
+// All ranks have the same lines "key: value" as the first one, or all return `differs`: with the lowest other rank, the
+// keys and both values. Collective.
+Status agree_same(Status differs, const char *hint, const char *lines, Comm *comm) CHECKED;
 
 // Collective(comm) unless said otherwise. Counts may exceed INT_MAX.
 void comm_barrier(Comm *comm);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "parallel/parallel.h"
 #include "train/commands.h"
 
 // The option named by the first `length` characters of `name`; NULL when there is none.
@@ -81,6 +82,37 @@ Status arguments_parse(Arguments *a, int argc, char **argv, const Option *option
         }
     }
     return OK;
+}
+
+// A line "name: value". Long values, and what would end the line, are told by a hash.
+static void write_told(FILE *out, const char *name, const char *value) {
+    enum { SHOWN = 200 };
+    size_t n = strlen(value), shown = strcspn(value, "\n");
+    if (shown > SHOWN) shown = SHOWN;
+    fprintf(out, "%s: %.*s", name, (int)shown, value);
+    if (shown < n)
+        fprintf(out, "... (%zu bytes, hash %016llx)", n, (unsigned long long)hash64(value, n));
+    fputc('\n', out);
+}
+
+Status arguments_agree(Status mine, const Arguments *a, const Option *options, int count) {
+    char *text = NULL, name[64];
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    ASSERT(out != NULL);
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "--%s", options[i].name);
+        write_told(out, name, *options[i].text == NULL ? "(not given)" : *options[i].text);
+    }
+    for (int i = 0; i < a->word_count; i++) {
+        snprintf(name, sizeof name, "word %03d", i + 1);
+        write_told(out, name, a->words[i]);
+    }
+    bool complete = fclose(out) == 0;
+    ASSERT(complete);
+    Status st = parallel_agree_told(mine, text);
+    free(text);
+    return st;
 }
 
 Status option_number(long *out, const char *name, const char *text, long min, long max) {

@@ -244,6 +244,7 @@ static Status write_json(const Run *run, const Figures *f, const char *processor
     return st;
 }
 
+// Collective(world).
 static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     Section sections[RUN_SECTIONS];
     run_config_sections(cfg, sections);
@@ -263,6 +264,7 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     if (st == OK) st = model_config_resolve(&cfg->model, c);
     if (st == OK && cfg->model.vocab == 0) cfg->model.vocab = 8192;
     cfg->train.eval_seq = 1;
+    st = parallel_agree_config(st, c);
     config_free(c);
     return st;
 }
@@ -294,13 +296,11 @@ static Status bench_step(Run *run) {
     return agree(st, run->mesh.world);
 }
 
-Status cmd_bench(int argc, char **argv) {
-    Arguments a;
-    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
-    if (a.word_count != 1 || strcmp(a.words[0], "step") != 0) {
+static Status check_start(const Arguments *a) {
+    if (a->word_count != 1 || strcmp(a->words[0], "step") != 0) {
         FAIL(E_USAGE, "sterna bench step [options]", "the only benchmark is `step`");
     }
-    if (getenv("OMPI_COMM_WORLD_SIZE") == NULL) return restart(argv);
+    if (!parallel_is_launched()) return OK;
     // gemm_choose_kernels may have set the type that fits; any other is the user's.
     const char *type = getenv("OPENBLAS_CORETYPE"), *fitting = gemm_fitting_kernels();
     bool own = type == NULL || (fitting != NULL && strcmp(type, fitting) == 0);
@@ -308,10 +308,20 @@ Status cmd_bench(int argc, char **argv) {
         FAIL(E_USAGE, "unset them, or start with --ranks instead of mpirun",
              "OPENBLAS_CORETYPE or OPENBLAS_L2_SIZE is set");
     }
-    TRY(parallel_begin(&argc, &argv));
+    return OK;
+}
+
+Status cmd_bench(int argc, char **argv) {
+    Arguments a;
+    bool launched = parallel_is_launched();
+    if (launched) TRY(parallel_begin(&argc, &argv));
+    Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
+    if (st == OK) st = check_start(&a);
+    if (!launched) return st == OK ? restart(argv) : st;
+    TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
     Run *run = calloc(1, sizeof *run);
     ASSERT(run != NULL);
-    Status st = parallel_agree(bench_configure(&run->cfg, &a));
+    st = bench_configure(&run->cfg, &a);
     if (st == OK) st = mesh_open(&run->mesh, &run->cfg.parallel);
     if (st == OK) st = bench_step(run);
     run_close(run);

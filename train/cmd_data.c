@@ -81,7 +81,7 @@ static Status data_run(const Arguments *a) {
     Config *c = config_new(sections, RUN_SECTIONS);
     Mesh mesh = {0};
     Status st = OK;
-    TRY_GOTO(parallel_agree(read_config(c, a)));
+    TRY_GOTO(parallel_agree_config(read_config(c, a), c));
     TRY_GOTO(mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
     st = start_take(cfg, c, &mesh);
     if (st == OK) st = corpus_prepare(report, &cfg->data, &mesh);
@@ -131,6 +131,7 @@ Status cmd_data(int argc, char **argv) {
         return data_run(&a);
     }
     TRY(st);
+    TRY(parallel_check_single("data"));
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`data` needs run, verify or sources");
     if (strcmp(a.words[0], "verify") == 0) return data_verify(&a);
     if (strcmp(a.words[0], "sources") == 0) return data_sources(&a);

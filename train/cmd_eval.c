@@ -115,10 +115,11 @@ Status cmd_eval(int argc, char **argv) {
     int T = 0;
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
     if (st == OK) st = check_words(&a, &T);
-    TRY(parallel_agree(st));
+    TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
     Eval e = {.count = 0};
     TRY(modeldir_mesh(&e.mesh, &a));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
+    if (st == OK) st = modeldir_agree(&e.dir, hash64(e.ids, e.count * sizeof *e.ids), &e.mesh);
     if (st == OK) st = eval_print(&e);
     eval_close(&e);
     return st;

@@ -299,6 +299,11 @@ static void forward_close(Forward *f) {
     mesh_close(&f->mesh);
 }
 
+static uint64_t ids_hash(const Forward *f) {
+    const StTensor *t = st_find(f->in, "input_ids");
+    return hash64(st_data(f->in, t), (size_t)t->bytes);
+}
+
 static Status check_words(const Arguments *a) {
     if (a->word_count == 1 && ids_path != NULL && out_path != NULL) return OK;
     FAIL(E_USAGE, "sterna forward MODEL_DIR --ids IN --out OUT [--grads]",
@@ -310,10 +315,11 @@ Status cmd_forward(int argc, char **argv) {
     Arguments a;
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
     if (st == OK) st = check_words(&a);
-    TRY(parallel_agree(st));
+    TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
     Forward f = {.B = 0};
     TRY(modeldir_mesh(&f.mesh, &a));
     st = agree(forward_open(&f, a.words[0], &a), f.mesh.world);
+    if (st == OK) st = modeldir_agree(&f.dir, ids_hash(&f), &f.mesh);
     if (st == OK && grads_flag != NULL) params_zero_grad(&f.dir.model.params);
     if (st == OK) st = agree(forward_rows(&f), f.mesh.world);
     if (st == OK) st = forward_collect(&f);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "data/data.h"
 #include "model/generate.h"
@@ -85,7 +86,7 @@ static void print_ready(RowOut *r, bool end) {
     }
     if (is_printing()) {
         print_text(r->text + r->printed, n);
-        fflush(stdout);
+        output_flush();
     }
     r->printed += n;
 }
@@ -95,10 +96,15 @@ static void print_ready_ids(RowOut *r, bool end) {
     while (r->ids_printed < r->id_count && (end || r->ids[r->ids_printed].end + hold <= r->bytes)) {
         if (is_printing()) {
             printf("%s%d", r->ids_printed > 0 ? "," : "", r->ids[r->ids_printed].token);
-            fflush(stdout);
+            output_flush();
         }
         r->ids_printed++;
     }
+}
+
+// Nobody reads on. Ranks that share the model cannot know it of the first one, and go on.
+static bool is_unread(void) {
+    return !parallel_is_on() && !output_flush();
 }
 
 static void append_text(RowOut *r, const char *bytes, size_t count, bool flush) {
@@ -156,7 +162,7 @@ static bool take_token(int row, int token, void *user) {
     bool stopped = cut_at_stop(r);
     if (o->stream && print_ids == NULL) print_ready(r, stopped);
     if (o->stream && print_ids != NULL) print_ready_ids(r, stopped);
-    return !stopped;
+    return !stopped && !is_unread();
 }
 
 static void print_row(RowOut *r, bool separator) {
@@ -239,6 +245,15 @@ static Status read_prompts(Prompts *p, const ModelDir *d) {
     return add_text(p->shown, p->shown_bytes, p);
 }
 
+static uint64_t prompts_hash(const Prompts *p) {
+    uint64_t sum = 0;
+    for (int i = 0; i < p->count; i++) {
+        const Prompt *one = &p->list[i];
+        sum = sum * 31 + hash64(one->ids, (size_t)one->count * sizeof *one->ids);
+    }
+    return sum;
+}
+
 static Status read_sampling(SampleConfig *s) {
     Section section = {SAMPLE_FIELDS, SAMPLE_FIELD_COUNT, s};
     Config *c = config_new(&section, 1);
@@ -297,6 +312,7 @@ static Status generate_run(const Arguments *a, const Mesh *mesh) {
     ModelDir d = {.bpe = NULL};
     Status st = generate_open(&d, &p, &sampling, a, mesh);
     if (mesh != NULL) st = agree(st, mesh->world);
+    if (mesh != NULL && st == OK) st = modeldir_agree(&d, prompts_hash(&p), mesh);
     if (st == OK) st = generate_prompts(&d, &p, &sampling);
     prompts_free(&p);
     modeldir_close(&d);
@@ -334,12 +350,16 @@ static Status check_words(const Arguments *a) {
 
 Status cmd_generate(int argc, char **argv) {
     Arguments a;
-    bool together = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
+    bool together = parallel_is_launched();
     if (together) TRY(parallel_begin(&argc, &argv));
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
     if (st == OK) st = check_words(&a);
-    if (!together && st == OK && threads_complaint() != NULL) log_warn("%s", threads_complaint());
-    if (!together) return st == OK ? generate_run(&a, NULL) : st;
-    TRY(parallel_agree(st));
-    return generate_together(&a);
+    if (together) {
+        TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
+        return generate_together(&a);
+    }
+    TRY(st);
+    if (threads_complaint() != NULL) log_warn("%s", threads_complaint());
+    TRY(modeldir_check_alone(&a));
+    return generate_run(&a, NULL);
 }

@@ -241,11 +241,15 @@ static Status with_tokenizer(const Arguments *a, Status (*run)(const Bpe *, cons
 
 Status cmd_tokenizer(int argc, char **argv) {
     Arguments a;
-    TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
-    if (a.word_count > 0 && strcmp(a.words[0], "train") == 0) {
+    Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
+    bool trains = st == OK && a.word_count > 0 && strcmp(a.words[0], "train") == 0;
+    if (trains || (st != OK && parallel_is_launched())) {
         TRY(parallel_begin(&argc, &argv));
+        TRY(arguments_agree(st, &a, OPTIONS, OPTION_COUNT));
         return tokenizer_train(&a);
     }
+    TRY(st);
+    TRY(parallel_check_single("tokenizer"));
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`tokenizer` needs train, encode or decode");
     if (strcmp(a.words[0], "encode") == 0) return with_tokenizer(&a, encode);
     if (strcmp(a.words[0], "decode") == 0) return with_tokenizer(&a, decode);

@@ -9,8 +9,8 @@ void help_train(void) {
     puts("usage: mpirun -n RANKS sterna train CONFIG.yaml [key=value ...]\n\n"
          "Trains until train.steps, or as many steps as fit into train.minutes. The same command "
          "on an\n"
-         "existing run directory resumes from its newest valid checkpoint. SIGUSR1 saves and ends "
-         "with 75.\n");
+         "existing run directory resumes from its newest valid checkpoint. SIGUSR1, SIGTERM or "
+         "SIGHUP saves\nand ends with 75.\n");
     RunConfig *cfg = calloc(1, sizeof *cfg);
     ASSERT(cfg != NULL);
     Section sections[RUN_SECTIONS];
@@ -32,6 +32,7 @@ Status run_config_read(Config *c, const Arguments *a) {
 
 Status cmd_train(int argc, char **argv) {
     Arguments a;
+    signals_catch();  // a request may come at once
     TRY(parallel_begin(&argc, &argv));
     RunConfig *cfg = calloc(1, sizeof *cfg);
     ASSERT(cfg != NULL);
@@ -40,7 +41,7 @@ Status cmd_train(int argc, char **argv) {
     Config *c = config_new(sections, RUN_SECTIONS);
     Status st = arguments_parse(&a, argc, argv, NULL, 0);
     if (st == OK) st = run_config_read(c, &a);
-    st = parallel_agree(st);
+    st = parallel_agree_config(st, c);
     if (st == OK) st = train_run(cfg, c);
     config_free(c);
     free(cfg);

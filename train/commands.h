@@ -7,6 +7,7 @@ typedef struct Command {
     const char *name, *summary;
     Status (*run)(int argc, char **argv);  // argv[0] is the command's name
     void (*help)(void);                    // prints usage and options on stdout
+    bool single;                           // no action of it works on several ranks
 } Command;
 
 // Every command answers --help. Arguments left after options are the command's business.
@@ -42,6 +43,9 @@ typedef struct Arguments {
     int setting_count;
 } Arguments;
 Status arguments_parse(Arguments *a, int argc, char **argv, const Option *options, int count) CHECKED;
+// All ranks could read their command lines (mine), and have the same options and words; settings are for whoever reads
+// them to compare (parallel_agree_config). Collective(world).
+Status arguments_agree(Status mine, const Arguments *a, const Option *options, int count) CHECKED;
 void options_print(const Option *options, int count);  // aligned help lines
 // The value of option --name as a whole number from min to max. E_USAGE.
 Status option_number(long *out, const char *name, const char *text, long min, long max) CHECKED;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "tensor/threads.h"
+#include "train/modeldir.h"
 #include "train/run.h"
 #include "train/start.h"
 
@@ -231,7 +232,6 @@ static Status resume_metrics(Run *run) {
     Status st = OK;
     if (run->mesh.rank == 0) {
         st = metrics_cut(run->cfg.train.run_dir, run->step, &evaluated);
-        if (st == OK) st = exit_remove(run->cfg.train.run_dir);
         // A process that finds nothing to do leaves what the last one counted.
         if (st == OK && run->step < run->cfg.train.steps)
             st = comm_json_remove(run->cfg.train.run_dir);
@@ -268,6 +268,8 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     if (t->steps == 0) TRY(fix_steps(run, origins));
     TRY(rundir_save_config(run, cfg, origins));
     TRY(run_resume(run));
+    if (run->step > 0 || run->cfg.train.init[0] != '\0')
+        TRY(weights_agree(&run->model.params, &run->mesh));
     TRY(resume_metrics(run));
     bool stopped = false;
     TRY(step_loop(run, &stopped));
@@ -283,14 +285,23 @@ static void write_failure(const Run *run, Status failure) {
     err_set(failure, hint, "%s", message);
 }
 
-// In a directory that is this run's. What is refused before that leaves no trace in it.
+// The directory is this process's, and says no more how the last one ended.
+static Status take_directory(Run *run, const char *run_dir) {
+    TRY(rundir_lock(run_dir, &run->lock));
+    return exit_remove(run_dir);
+}
+
+// In a directory that is this run's. What is refused before that leaves no trace in it. However a
+// process ends after that, exit.json says so, but for a signal that nobody can catch.
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
-    TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
+    Status st = mesh->rank == 0 ? take_directory(run, cfg->train.run_dir) : OK;
+    TRY(agree(st, mesh->world));
     run->cfg.train.steps = cfg->train.steps;  // as an earlier process measured it
-    Status st = run_open(run, origins);
+    st = run_open(run, origins);
+    bool early = st == E_STOPPED;  // stop_early tells of later requests
     if (st == OK) st = run_from_start(run, cfg, origins);
-    if (st != OK && st != E_STOPPED && mesh->rank == 0) write_failure(run, st);
+    if (st != OK && (st != E_STOPPED || early) && mesh->rank == 0) write_failure(run, st);
     if (run->lock >= 0) close(run->lock);
     return st;
 }
@@ -298,7 +309,6 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
 Status train_run(RunConfig *cfg, Config *origins) {
     Run run = {.cfg = *cfg, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->parallel));
-    signals_catch();
     Status st = start_take(&run.cfg, origins, &run.mesh);
     if (st == OK) st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);

@@ -1,9 +1,9 @@
 // The program: finds the sub-command, runs it, prints the one error, and ends with the documented
 // exit code.
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/build.h"
 #include "base/log.h"
 #include "parallel/parallel.h"
 #include "tensor/start.h"
@@ -11,17 +11,18 @@
 #include "train/commands.h"
 
 static const Command COMMANDS[] = {
-    {"train", "pre-train a model; run again to resume", cmd_train, help_train},
-    {"plan", "parameters, memory and cost of a configuration", cmd_plan, help_plan},
-    {"generate", "continue prompts with a trained model", cmd_generate, help_generate},
-    {"eval", "nats/token and bits/byte of a text", cmd_eval, help_eval},
-    {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward},
-    {"data", "fetch, clean, tokenize and pack the corpus", cmd_data, help_data},
-    {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer, help_tokenizer},
-    {"ckpt", "list, verify and compare checkpoints, export models", cmd_ckpt, help_ckpt},
-    {"report", "write report.html of a run directory", cmd_report, help_report},
-    {"bench", "measure a training step against the processor's SGEMM rate", cmd_bench, help_bench},
-    {"config", "reference of every configuration key", cmd_config, help_config},
+    {"train", "pre-train a model; run again to resume", cmd_train, help_train, false},
+    {"plan", "parameters, memory and cost of a configuration", cmd_plan, help_plan, true},
+    {"generate", "continue prompts with a trained model", cmd_generate, help_generate, false},
+    {"eval", "nats/token and bits/byte of a text", cmd_eval, help_eval, false},
+    {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward, false},
+    {"data", "fetch, clean, tokenize and pack the corpus", cmd_data, help_data, false},
+    {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer, help_tokenizer, false},
+    {"ckpt", "list, verify and compare checkpoints, export models", cmd_ckpt, help_ckpt, true},
+    {"report", "write report.html of a run directory", cmd_report, help_report, true},
+    {"bench", "measure a training step against the processor's SGEMM rate", cmd_bench, help_bench,
+     false},
+    {"config", "reference of every configuration key", cmd_config, help_config, true},
 };
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 
@@ -51,30 +52,26 @@ static bool asks_help(int argc, char **argv) {
     return false;
 }
 
-// Output that ends in a full disk is a failure like any other.
-static Status flush_output(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout)) return OK;
-    FAIL(E_IO, "is the disk full?", "standard output: %s", strerror(errno));
-}
-
 // After parallel_begin every failure is agreed on, so one rank speaks for all.
 static int end_program(Status st) {
-    if (st == OK) st = flush_output();
-    if (st != OK && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
+    bool unread = false;
+    if (st == OK) st = output_check(&unread);
+    if (st != OK && !unread && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
     if (parallel_is_on()) parallel_end();
     return status_exit_code(st);
 }
 
 int main(int argc, char **argv) {
+    log_begin();
     libraries_prepare(argv);
     threads_choose_alone(1);  // until other ranks are known
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         usage(argc < 2 ? stderr : stdout);
-        return argc < 2 ? status_exit_code(E_USAGE) : 0;
+        return argc < 2 ? status_exit_code(E_USAGE) : end_program(OK);
     }
     if (strcmp(argv[1], "--version") == 0) {
-        printf("sterna %s (%s)\n", STERNA_VERSION, REAL_NAME);
-        return 0;
+        puts(BUILD_VERSION);
+        return end_program(OK);
     }
     const Command *c = command_find(argv[1]);
     if (c == NULL) {
@@ -85,5 +82,6 @@ int main(int argc, char **argv) {
         c->help();
         return end_program(OK);
     }
-    return end_program(c->run(argc - 1, argv + 1));
+    Status st = c->single ? parallel_check_single(c->name) : OK;
+    return end_program(st == OK ? c->run(argc - 1, argv + 1) : st);
 }

@@ -162,14 +162,16 @@ static Status read_settings(Config *c, const Arguments *settings) {
     return OK;
 }
 
-// dir NULL: the mesh alone is wanted.
+// dir NULL: the mesh alone is wanted. together: Collective(world), all ranks must have been told the
+// same.
 static Status read_config(ModelConfig *m, ParallelConfig *p, const char *dir,
-                          const Arguments *settings) {
+                          const Arguments *settings, bool together) {
     Section sections[] = {{MODEL_FIELDS, MODEL_FIELD_COUNT, m},
                           {PARALLEL_FIELDS, PARALLEL_FIELD_COUNT, p}};
     Config *c = config_new(sections, 2);
     Status st = read_settings(c, settings);
     if (st == OK && dir != NULL) st = modeldir_config(m, c, dir, NULL);
+    if (together) st = parallel_agree_config(st, c);
     config_free(c);
     return st;
 }
@@ -177,7 +179,7 @@ static Status read_config(ModelConfig *m, ParallelConfig *p, const char *dir,
 Status modeldir_mesh(Mesh *mesh, const Arguments *settings) {
     ModelConfig unused = {.width = 0};
     ParallelConfig p;
-    TRY(parallel_agree(read_config(&unused, &p, NULL, settings)));
+    TRY(read_config(&unused, &p, NULL, settings, true));
     return mesh_open(mesh, &p);
 }
 
@@ -187,6 +189,31 @@ Status modeldir_check_tokenizer(const Bpe *bpe, const char *path, const ModelCon
     FAIL(E_FORMAT, "take the tokenizer.json the model was trained with",
          "%s: the tokenizer has %d tokens, the model of %s only %d", path, bpe_vocab(bpe), dir,
          m->vocab);
+}
+
+Status modeldir_check_alone(const Arguments *settings) {
+    ModelConfig unused = {.width = 0};
+    ParallelConfig p;
+    Mesh mesh;
+    TRY(read_config(&unused, &p, NULL, settings, false));
+    return mesh_plan(&mesh, &p, 1, 0);
+}
+
+static const char HINT[] = "put the files where all nodes see the same";
+
+Status weights_agree(const ParamSet *ps, const Mesh *mesh) {
+    char line[64];
+    snprintf(line, sizeof line, "weights: hash %016llx\n", (unsigned long long)params_hash(ps));
+    return agree(agree_same(E_LAUNCH, HINT, line, mesh->replicas), mesh->world);
+}
+
+Status modeldir_agree(const ModelDir *d, uint64_t input, const Mesh *mesh) {
+    char *config = model_config_write_hf(&d->model.cfg, ""), lines[128];
+    snprintf(lines, sizeof lines, "config.json: hash %016llx\ninput: hash %016llx\n",
+             (unsigned long long)hash64(config, strlen(config)), (unsigned long long)input);
+    free(config);
+    TRY(agree_same(E_LAUNCH, HINT, lines, mesh->world));
+    return weights_agree(&d->model.params, mesh);
 }
 
 static Status open_tokenizer(ModelDir *d, const char *dir) {
@@ -202,7 +229,7 @@ Status modeldir_open(ModelDir *d, const char *dir, const Arguments *settings, co
     *d = (ModelDir){.bpe = NULL};
     ModelConfig cfg = {.width = 0};
     ParallelConfig unused;
-    TRY(read_config(&cfg, &unused, dir, settings));
+    TRY(read_config(&cfg, &unused, dir, settings, false));
     TRY(model_open(&d->model, &cfg, mesh));
     TRY(params_reserve(&d->model.params, with_grad));
     Dtype stored;

@@ -23,7 +23,11 @@ static Status open_corpus(Run *run) {
         run->mesh.rank == 0)  // for the export: the cache may hold another corpus by then
         st = file_read(corpus_tokenizer_path(run->corpus), &run->tokenizer.text,
                        &run->tokenizer.bytes);
-    return agree(st, run->mesh.world);
+    TRY(agree(st, run->mesh.world));
+    char line[64], hash[33];
+    hash128_hex(hash, corpus_hash(run->corpus));
+    snprintf(line, sizeof line, "data.cache: hash %s\n", hash);
+    return agree_same(E_LAUNCH, "use a file system that all nodes share", line, run->mesh.world);
 }
 
 // Ids that nobody chose are the tokenizer's: 0, 1 and 2 mean something else in most that are given.

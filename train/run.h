@@ -1,6 +1,7 @@
 // A training run: configuration, model, optimiser, data and where they stand. Everything a step needs.
 #pragma once
 
+#include "base/signals.h"
 #include "checkpoints/checkpoint.h"
 #include "data/data.h"
 #include "model/generate.h"
@@ -154,11 +155,6 @@ Status exit_remove(const char *run_dir) CHECKED;                           // wh
 // comm.json: exchanges and memory of this process's steps, when it made any. Collective(world).
 Status comm_json_write(const Run *run) CHECKED;
 Status comm_json_remove(const char *run_dir) CHECKED;  // what an earlier process counted
-
-// --- signals.c ---
-void signals_catch(void);            // SIGUSR1, SIGTERM, SIGINT: stop at the next step all ranks agree on
-int signals_pending(void);           // 0, or the signal
-const char *signals_reason(int signal);
 
 // --- report.c ---
 // report.html from metrics.jsonl, config.resolved.yaml, samples/ and corpus.json of a run directory: self-contained.

@@ -69,9 +69,6 @@ static Status compare_requests(const RunConfig *cfg, const char *path, const cha
     int count = config_diff(before, now, differences, sizeof differences);
     free(before);
     if (count == 0) return OK;
-    for (char *c = differences; *c != '\0'; c++) {
-        if (*c == '\n') *c = c[1] == '\0' ? '\0' : ';';
-    }
     FAIL(E_USAGE, "repeat the first configuration to resume, or give another train.run_dir",
          "%s holds a run with another configuration: %s", cfg->train.run_dir, differences);
 }

@@ -140,12 +140,12 @@ Test(config_write, differences_are_listed_by_key) {
     cr_expect_eq(config_diff("a: 1\nb: x: y\n", "a: 1\nb: x: y\n", out, sizeof out), 0);
     const char *a = "a: 1\nb: 2\nd: 4\n", *b = "a: 1\nb: 3\nc: 5\n";
     cr_expect_eq(config_diff(a, b, out, sizeof out), 3);
-    cr_expect_str_eq(out, "b: 2 -> 3\nc: (none) -> 5\nd: 4 -> (none)\n");
+    cr_expect_str_eq(out, "b: 2 -> 3; c: (none) -> 5; d: 4 -> (none)");
     cr_expect_eq(config_diff("a.b: 1\n", "a: 1\n", out, sizeof out), 2);
-    cr_expect_str_eq(out, "a: (none) -> 1\na.b: 1 -> (none)\n");
-    // Too little room: whole lines only, the count stays right.
+    cr_expect_str_eq(out, "a: (none) -> 1; a.b: 1 -> (none)");
+    // Too little room: whole changes only, the count stays right.
     cr_expect_eq(config_diff(a, b, out, 12), 3);
-    cr_expect_str_eq(out, "b: 2 -> 3\n");
+    cr_expect_str_eq(out, "b: 2 -> 3");
     cr_expect_eq(config_diff(a, b, out, 1), 3);
     cr_expect_str_eq(out, "");
     cr_expect_eq(config_diff(a, b, NULL, 0), 3);

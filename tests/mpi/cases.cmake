@@ -21,6 +21,8 @@ foreach(case agree_spreads_the_failing_ranks_message agree_prefers_the_worst_the
     reducer_runs_beside_other_collectives)
   sterna_mpi_test(${case} 1 2 3 4)
 endforeach()
+sterna_mpi_test(other_builds_and_commands_are_named 2 3)
+sterna_mpi_test(what_ranks_were_told_is_compared 3)
 set(PANIC_TEXT "rank [12] has")
 sterna_mpi_panic(panic_when_weights_differ 2 3)
 if(STERNA_SANITIZE MATCHES address)  # collectives are compared in debug builds only
