@@ -1,7 +1,7 @@
-// JSON (RFC 8259) in and out. Reading is jansson's work; the flags below make it strict about what
-// JSON leaves open (duplicate keys, text after the value) and lenient about what real files contain
-// (a byte order mark, NUL inside texts, integers beyond 64 bits). jansson limits the nesting to
-// 2048.
+// Reading JSON (RFC 8259) is jansson's work; the flags below make it strict about what JSON leaves
+// open (duplicate keys, text after the value) and lenient about what real files contain (a byte
+// order mark, NUL inside texts, integers beyond 64 bits). jansson limits the nesting to 2048. The
+// getters are ours: see json.h.
 #include "base/json.h"
 
 #include <jansson.h>
