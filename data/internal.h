@@ -12,6 +12,8 @@ void doc__release(Doc *doc);      // the text alone: id, title and size stay
 // --- shard.c ---
 // XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.
 uint64_t shard__hash(const Shard *s);
+// E_IO when somebody wrote to the file since it was opened: what was verified is not what would be read.
+Status shard__unchanged(const Shard *s) CHECKED;
 
 // --- sampler.c: order by arithmetic ---
 // A permutation of [0, n) for each (seed, source, epoch): where sample `index` lies. n > 0, index <
@@ -65,6 +67,8 @@ const Index *corpus__index(const Corpus *c);
 // is 1 when token i is the last of its document.
 void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens,
                   uint8_t *last);
+// E_IO when one of the shards that hold these tokens was changed since it was verified.
+Status corpus__check(const Corpus *c, int source, uint64_t begin, size_t count) CHECKED;
 
 // --- dedup.c ---
 // Collective(comm). Removes from both lists every document whose simplified text another one has:

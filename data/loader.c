@@ -95,9 +95,10 @@ void loader_state(const Loader *l, LoaderState *st) {
 }
 
 Status loader_restore(Loader *l, const LoaderState *st) {
-    // The counters must add up, and only sources with a weight can have been read.
+    // The counters must add up, and only sources with a weight can have been read. Beyond 2^52 counts are
+    // no whole numbers as doubles, which the order is made of; no run gets there.
     int64_t left = st->samples;
-    bool good = left >= 0;
+    bool good = left >= 0 && left < (int64_t)1 << 52;
     for (int k = 0; k < MAX_SOURCES; k++) {
         good = good && st->per_source[k] >= 0 && st->per_source[k] <= left;
         if (k >= l->sources || l->weights[k] == 0) good = good && st->per_source[k] == 0;
@@ -221,6 +222,7 @@ static Status row_fill(Loader *l, int row, int source, int64_t number, int64_t *
     const size_t at = (size_t)row * (size_t)l->count;
     const int64_t stream = corpus__source_tokens(l->corpus, source);
     const uint64_t begin = sample_begin(l, source, number), chunk = begin + (uint64_t)l->begin;
+    TRY(corpus__check(l->corpus, source, chunk, (size_t)l->count + 1));
     corpus__read(l->corpus, source, chunk, (size_t)l->count + 1, l->tokens + at, l->last);
     l->doc_row[row] = l->doc_count;
     if (l->sp > 1) TRY(scan_documents(l, source, begin));
