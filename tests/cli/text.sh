@@ -32,6 +32,12 @@ says 'damaged lines left out: 1' run/report.html
 says 'latin.txt: ISO-8859-1' run/report.html
 says '"text_normalisation": "sterna-1"' run/model/config.json
 
+# A run of a version that did not have these keys goes on, unless they are given values.
+sed -i '/data.max_/d' run/config.requested.yaml
+train train.run_dir=run >log.txt
+says 'resuming after step 2' log.txt
+expect 64 'data.max_invalid: (none) -> 0.02' train train.run_dir=run data.max_invalid=0.02
+
 # The same text in other forms; a model that records nothing tells them apart.
 mkdir bare && cp run/model/* bare && sed -i '/text_normalisation/d' bare/config.json
 printf 'It was caf\303\251\n\nand she had\nmore than that\n' >plain
