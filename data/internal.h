@@ -13,7 +13,7 @@ void doc__release(Doc *doc);      // the text alone: id, title and size stay
 // XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.
 uint64_t shard__hash(const Shard *s);
 // E_IO when somebody wrote to the file since it was opened: what was verified is not what would be read.
-Status shard__unchanged(const Shard *s) CHECKED;
+Status shard__unchanged(Shard *s) CHECKED;
 
 // --- sampler.c: order by arithmetic ---
 // A permutation of [0, n) for each (seed, source, epoch): where sample `index` lies. n > 0, index <

@@ -286,16 +286,22 @@ void shard_close(Shard *s) {
     free(s);
 }
 
-// A name that leads nowhere or elsewhere now is no change: the mapping keeps the file.
-Status shard__unchanged(const Shard *s) {
+// A name that leads nowhere or elsewhere now is no change: the mapping keeps the file. One that only
+// bears another time, as `touch` leaves it, must be what it was.
+Status shard__unchanged(Shard *s) {
     struct stat now;
     if (stat(s->path, &now) != 0) return OK;
-    if (now.st_dev != s->file.st_dev || now.st_ino != s->file.st_ino) return OK;
-    if (now.st_size == s->file.st_size && now.st_mtim.tv_sec == s->file.st_mtim.tv_sec &&
-        now.st_mtim.tv_nsec == s->file.st_mtim.tv_nsec)
+    const struct stat *then = &s->file;
+    if (now.st_dev != then->st_dev || now.st_ino != then->st_ino) return OK;
+    bool same_size = now.st_size == then->st_size;
+    if (same_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == then->st_mtim.tv_nsec)
         return OK;
-    FAIL(E_IO, CHANGED, "%s: was changed while it was in use: %lld bytes, %zu when it was verified",
-         s->path, (long long)now.st_size, s->map.bytes);
+    if (!same_size || hash64(s->map.data, HEADER_BYTES) != s->hash || sections_verify(s) != OK)
+        FAIL(E_IO, CHANGED, "%s: was changed while it was in use: %lld bytes, %zu when it was verified",
+             s->path, (long long)now.st_size, s->map.bytes);
+    s->file = now;
+    return OK;
 }
 
 const ShardInfo *shard_info(const Shard *s) {

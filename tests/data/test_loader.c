@@ -311,8 +311,9 @@ Test(loader, a_shard_that_is_changed_while_in_use_is_an_io_error) {
     cr_assert_eq(rows_after("sleep 0.02; printf x | dd of='%s' bs=1 seek=520 conv=notrunc 2>/dev/null"), E_IO);
 }
 
-Test(loader, a_shard_that_was_replaced_or_removed_is_still_served) {
+Test(loader, a_shard_that_was_replaced_removed_or_touched_is_still_served) {
     cr_assert_eq(rows_after("rm '%s'"), OK, "%s", err_message());
+    cr_assert_eq(rows_after("touch -d 2001-01-01 '%s'"), OK, "%s", err_message());
     cr_assert_eq(rows_after("f='%s' && cp $f $f.y && printf y >>$f.y && mv $f.y $f"), OK);
 }
 
