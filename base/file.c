@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/lost.h"
+
 static const size_t READ_FIRST = 4096;      // first buffer of a file without a size, as a pipe
 static const size_t WRITE_MOST = 1u << 30;  // Linux moves at most 2 GiB - 4 KiB a call
 
@@ -244,12 +246,14 @@ Status file_map(const char *path, Mapping *m) {
         void *data = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
         if (data == MAP_FAILED) error = errno;
         if (error == 0) *m = (Mapping){data, (size_t)s.st_size};
+        if (error == 0) lost__watch(path, data, (size_t)s.st_size);
     }
     close(fd);  // the mapping keeps the file
     return error == 0 ? OK : fail("map", path, error);
 }
 
 void file_unmap(Mapping *m) {
+    if (m->bytes > 0) lost__forget(m->data);
     if (m->bytes > 0) munmap((void *)(uintptr_t)m->data, m->bytes);
     *m = (Mapping){0};
 }

@@ -4,7 +4,7 @@
 // to lie inside the mapping, its bytes are exactly shape * dtype, and the tensors cover the data
 // section without overlap or hole, which the format demands
 // (https://github.com/huggingface/safetensors, "Format"). A file that another process cuts short
-// while we hold it mapped still ends the program (SIGBUS), like any mapping.
+// while we hold it mapped ends the program with code 74 (base/lost.c), like any mapping.
 #include "checkpoints/internal.h"
 
 #include <limits.h>

@@ -213,3 +213,18 @@ void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int
         begin = (begin + piece) % total;
     }
 }
+
+Status corpus__check(const Corpus *c, int source, uint64_t begin, size_t count) {
+    const Stream *s = &c->stream[source];
+    uint64_t total = s->begins[s->count];
+    begin %= total;
+    int first = shard_find(s, begin);
+    // At most once around: a short stream is read again and again.
+    for (int i = 0; i < s->count; i++) {
+        int k = (first + i) % s->count;
+        uint64_t before = (s->begins[k] + total - begin) % total;  // tokens read before this shard's
+        if (i > 0 && before >= count) return OK;
+        TRY(shard__unchanged(s->shards[k]));
+    }
+    return OK;
+}

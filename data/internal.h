@@ -14,6 +14,8 @@ Status doc__check_stop(void) CHECKED;
 // --- shard.c ---
 // XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.
 uint64_t shard__hash(const Shard *s);
+// E_IO when somebody wrote to the file since it was opened: what was verified is not what would be read.
+Status shard__unchanged(Shard *s) CHECKED;
 
 // --- sampler.c: order by arithmetic ---
 // A permutation of [0, n) for each (seed, source, epoch): where sample `index` lies. n > 0, index <
@@ -67,6 +69,8 @@ const Index *corpus__index(const Corpus *c);
 void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens);
 // The first place of that stream, from `place` on, where a document starts. The source has tokens.
 uint64_t corpus__document(const Corpus *c, int source, uint64_t place);
+// E_IO when one of the shards that hold these tokens was changed since it was verified.
+Status corpus__check(const Corpus *c, int source, uint64_t begin, size_t count) CHECKED;
 
 // --- dedup.c ---
 // Collective(comm). Removes from both lists every document whose simplified text another one has:

@@ -61,9 +61,10 @@ void loader_state(const Loader *l, LoaderState *st) {
 }
 
 Status loader_restore(Loader *l, const LoaderState *st) {
-    // The counters must add up, and only sources with a weight can have been read.
+    // The counters must add up, and only sources with a weight can have been read. Beyond 2^52 counts are
+    // no whole numbers as doubles, which the order is made of; no run gets there.
     int64_t left = st->samples;
-    bool good = left >= 0;
+    bool good = left >= 0 && left < (int64_t)1 << 52;
     for (int k = 0; k < MAX_SOURCES; k++) {
         good = good && st->per_source[k] >= 0 && st->per_source[k] <= left;
         if (k >= l->sources || l->weights[k] == 0) good = good && st->per_source[k] == 0;
@@ -118,6 +119,7 @@ static uint64_t sample_begin(const Loader *l, int source, int64_t number) {
 static Status row_fill(Loader *l, int source, int64_t number) {
     BatchRoom *room = &l->room;
     const uint64_t begin = sample_begin(l, source, number), end = begin + (uint64_t)l->T;
+    TRY(corpus__check(l->corpus, source, begin, (size_t)l->T + 1));
     corpus__read(l->corpus, source, begin + (uint64_t)room->begin, (size_t)room->count + 1,
                  batch_next_tokens(room));
     for (uint64_t at = corpus__document(l->corpus, source, begin); at <= end;

@@ -41,8 +41,9 @@ int sampler__pick(const double *weights, const int64_t *counts, int sources, int
     int best = -1;
     double best_end = 0;
     for (int k = 0; k < sources; k++) {
-        if (weights[k] * (double)(sample + 1) <= (double)counts[k]) continue;  // not open yet
-        double end = (double)(counts[k] + 1) / weights[k];
+        // Sums of doubles: counts come from a file, and the largest has no successor.
+        if (weights[k] * ((double)sample + 1) <= (double)counts[k]) continue;  // not open yet
+        double end = ((double)counts[k] + 1) / weights[k];
         if (best < 0 || end < best_end) {
             best = k;
             best_end = end;

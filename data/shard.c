@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "shards are little-endian and are mapped as they are"
@@ -24,6 +25,9 @@ enum { NARROW_VOCAB = 65536 };
 static const char MAGIC[8] = {'\x89', 'T', 'N', 'S', '\r', '\n', '\x1a', '\n'};
 static const char REBUILD[] =
     "the shard is damaged: remove the corpus directory and prepare it again";
+
+static const char CHANGED[] =
+    "find out what writes there, then give the same command again: the corpus is verified anew";
 
 typedef struct TnsSection {
     uint32_t kind, codec;
@@ -40,6 +44,7 @@ struct Shard {
     TnsSection section[REQUIRED_SECTIONS];
     const char *tokens;
     const uint64_t *doc_ends;
+    struct stat file;  // when it was opened
 };
 
 static size_t align_up(size_t n) {
@@ -258,6 +263,10 @@ Status shard_open(Shard **out, const char *path, bool verify) {
         goto done;
     }
     TRY_GOTO(file_map(path, &s->map));
+    if (stat(path, &s->file) != 0 || (size_t)s->file.st_size != s->map.bytes) {
+        st = err_set(E_IO, CHANGED, "%s: changes while it is opened", path);
+        goto done;
+    }
     TRY_GOTO(header_check(s));
     TRY_GOTO(table_check(s));
     if (verify) {
@@ -275,6 +284,24 @@ void shard_close(Shard *s) {
     if (s == NULL) return;
     file_unmap(&s->map);
     free(s);
+}
+
+// A name that leads nowhere or elsewhere now is no change: the mapping keeps the file. One that only
+// bears another time, as `touch` leaves it, must be what it was.
+Status shard__unchanged(Shard *s) {
+    struct stat now;
+    if (stat(s->path, &now) != 0) return OK;
+    const struct stat *then = &s->file;
+    if (now.st_dev != then->st_dev || now.st_ino != then->st_ino) return OK;
+    bool same_size = now.st_size == then->st_size;
+    if (same_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == then->st_mtim.tv_nsec)
+        return OK;
+    if (!same_size || hash64(s->map.data, HEADER_BYTES) != s->hash || sections_verify(s) != OK)
+        FAIL(E_IO, CHANGED, "%s: was changed while it was in use: %lld bytes, %zu when it was verified",
+             s->path, (long long)now.st_size, s->map.bytes);
+    s->file = now;
+    return OK;
 }
 
 const ShardInfo *shard_info(const Shard *s) {

@@ -63,9 +63,37 @@ static Status take_measured_steps(RunConfig *cfg, Config *origins) {
     return config_set(origins, setting, "measured: train.minutes");
 }
 
-static Status compare_requests(const RunConfig *cfg, const char *path, const char *now) {
+// Is there a line of this key?
+static bool has_key(const char *dump, const char *key, size_t bytes) {
+    for (const char *at = dump; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, key, bytes) == 0 && at[bytes] == ':') return true;
+    }
+    return false;
+}
+
+// A key that an earlier version of the program did not have, and that nobody gave a value, is no difference.
+static void drop_new_defaults(char *now, const char *before, const Config *origins) {
+    char *to = now;
+    for (char *line = now; *line != '\0';) {
+        size_t n = strcspn(line, "\n"), key = strcspn(line, ":");
+        n += line[n] == '\n';
+        char name[128];
+        snprintf(name, sizeof name, "%.*s", (int)key, line);
+        if (has_key(before, line, key) || !config_is_default(origins, name)) {
+            memmove(to, line, n);
+            to += n;
+        }
+        line += n;
+    }
+    *to = '\0';
+}
+
+static Status compare_requests(const RunConfig *cfg, const char *path, char *now,
+                               const Config *origins) {
     char *before = NULL, differences[1024];
     TRY(file_read(path, &before, NULL));
+    drop_new_defaults(now, before, origins);
     int count = config_diff(before, now, differences, sizeof differences);
     free(before);
     if (count == 0) return OK;
@@ -79,7 +107,7 @@ static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
     Status st = OK;
     if (path_exists(path)) {
-        st = compare_requests(cfg, path, now);
+        st = compare_requests(cfg, path, now, origins);
         if (st == OK) st = take_measured_steps(cfg, origins);
     } else if (writer) {
         st = dir_make(cfg->train.run_dir);

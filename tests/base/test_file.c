@@ -259,6 +259,37 @@ Test(file, mappings_show_the_file) {
     temp_close(dir);
 }
 
+// Beyond the new end there are no pages: a look there is SIGBUS.
+Test(file, a_mapped_file_that_is_cut_short_ends_the_program_with_74, .exit_code = 74) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    static char data[1 << 16];
+    Mapping other, m;
+    temp_open(dir);
+    path_join(path, dir, "other");
+    ASSERT_OK(file_write(path, data, 10));
+    ASSERT_OK(file_map(path, &other));
+    file_unmap(&other);  // its place in the list is taken again
+    path_join(path, dir, "cut");
+    ASSERT_OK(file_write(path, data, sizeof data));
+    ASSERT_OK(file_map(path, &m));
+    cr_assert_eq(truncate(path, 100), 0);
+    temp_close(dir);
+    volatile char gone = m.data[sizeof data - 1];
+    cr_assert_fail("read %d", gone);
+}
+
+Test(file, another_bus_error_keeps_its_meaning, .signal = SIGBUS) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    Mapping m;
+    temp_open(dir);
+    path_join(path, dir, "whole");
+    ASSERT_OK(file_write(path, "abc", 3));
+    ASSERT_OK(file_map(path, &m));
+    temp_close(dir);
+    raise(SIGBUS);
+    exit(3);
+}
+
 Test(file, pipes_are_read_to_their_end) {
     int ends[2];
     cr_assert_eq(pipe(ends), 0);

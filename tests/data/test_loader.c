@@ -269,13 +269,52 @@ Test(loader, a_position_that_cannot_be_is_refused) {
         {.samples = 5, .per_source = {4, 1}},        // a source without weight
         {.samples = 5, .per_source = {4, 0, 0, 1}},  // a source that is not there
         {.samples = INT64_MAX, .per_source = {INT64_MAX, 0, INT64_MAX}},
+        {.samples = INT64_MAX, .per_source = {INT64_MAX - 1, 0, 1}},  // adds up
+        {.samples = 1LL << 52, .per_source = {1LL << 51, 0, 1LL << 51}},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_assert_eq(loader_restore(f.loader, &bad[i]), E_FORMAT, "case %zu", i);
     LoaderState st;
     loader_state(f.loader, &st);
     cr_assert_eq(st.samples, 0, "a refused position changes nothing");
+
+    // The last one that can be: what follows it is served.
+    LoaderState last = {.samples = (1LL << 52) - 1, .per_source = {1LL << 51, 0, (1LL << 51) - 1}};
+    Batch batch;
+    cr_assert_eq(loader_restore(f.loader, &last), OK, "%s", err_message());
+    cr_assert_eq(loader_rows(f.loader, &batch, 0, 5), OK);
+    loader_advance(f.loader, 5);
+    loader_state(f.loader, &st);
+    cr_assert_eq(st.samples, last.samples + 5);
     fixture_close(&f);
+}
+
+// The source's shards in this corpus, one by one; what is done to them.
+static Status rows_after(const char *how) {
+    Fixture f;
+    Batch batch;
+    char path[PATH_BYTES], command[2 * PATH_BYTES];
+    fixture_open(&f, "long=1", 8);
+    cr_assert_eq(loader_rows(f.loader, &batch, 0, 40), OK, "%s", err_message());
+    index__shard_path(path, f.dir, 0, 1);
+    snprintf(command, sizeof command, how, path);
+    cr_assert_eq(system(command), 0);
+    Status st = loader_rows(f.loader, &batch, 0, 40);
+    cr_assert(st == OK || strstr(err_message(), "000-00001.tns") != NULL, "%s", err_message());
+    fixture_close(&f);
+    return st;
+}
+
+Test(loader, a_shard_that_is_changed_while_in_use_is_an_io_error) {
+    cr_assert_eq(rows_after("truncate -s 600 '%s'"), E_IO);
+    cr_assert_eq(rows_after("truncate -s -1 '%s'"), E_IO);
+    cr_assert_eq(rows_after("sleep 0.02; printf x | dd of='%s' bs=1 seek=520 conv=notrunc 2>/dev/null"), E_IO);
+}
+
+Test(loader, a_shard_that_was_replaced_removed_or_touched_is_still_served) {
+    cr_assert_eq(rows_after("rm '%s'"), OK, "%s", err_message());
+    cr_assert_eq(rows_after("touch -d 2001-01-01 '%s'"), OK, "%s", err_message());
+    cr_assert_eq(rows_after("f='%s' && cp $f $f.y && printf y >>$f.y && mv $f.y $f"), OK);
 }
 
 Test(loader, weights_decide_what_is_read) {

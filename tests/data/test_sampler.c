@@ -141,3 +141,14 @@ Test(mix, malformed_text_is_refused) {
         cr_assert_eq(mix__parse(w, bad[i], &SOURCES), E_USAGE, "'%s'", bad[i]);
     }
 }
+
+// Counts at the ends of their type, as a damaged file may hold them: a source is named, nothing overflows.
+Test(sampler, a_pick_at_the_limits_of_counting_is_a_source) {
+    const int64_t ends[] = {0, 1, INT64_MAX - 1, INT64_MAX};
+    const double weights[2] = {0.25, 0.75};
+    for (size_t i = 0; i < 64; i++) {
+        int64_t counts[2] = {ends[i % 4], ends[i / 4 % 4]};
+        int k = sampler__pick(weights, counts, 2, ends[i / 16]);
+        cr_assert(k == 0 || k == 1);
+    }
+}

@@ -313,3 +313,21 @@ Test(hf_config, the_deepest_model_fits) {
     cr_assert_eq(model_config_resolve(&m, NULL), OK);
     expect_round_trip(&m, "transnormer");
 }
+
+Test(hf_config, the_normalisation_of_texts_is_kept_by_its_name) {
+    cr_assert_str_eq(read_ok(LLAMA("")).normalisation, "");
+    cr_assert_str_eq(read_ok(TNL(LRPE ",\"text_normalisation\":null")).normalisation, "");
+    ModelConfig m = read_ok(TNL(LRPE ",\"text_normalisation\":\"any-7\""));
+    cr_assert_str_eq(m.normalisation, "any-7");
+    expect_round_trip(&m, "\"text_normalisation\": \"any-7\"");
+    m = read_ok(LLAMA(",\"text_normalisation\":\"any-7\""));
+    expect_round_trip(&m, "\"text_normalisation\": \"any-7\"");
+    m.normalisation[0] = '\0';
+    char *text = model_config_write_hf(&m, "float32");
+    cr_assert_null(strstr(text, "text_normalisation"));
+    free(text);
+    expect_refused(LLAMA(",\"text_normalisation\":1"), "text_normalisation", "1", "a name");
+    expect_refused(LLAMA(",\"text_normalisation\":\"\""), "text_normalisation", "", "a name");
+    expect_refused(LLAMA(",\"text_normalisation\":\"a name that is longer than thirty-one bytes\""),
+                   "text_normalisation", "longer", "a name");
+}
