@@ -61,7 +61,7 @@ bool output_flush(void) {
     return result_lost == 0;
 }
 
-Status output_check(bool *unread) {
+Status output_end(bool *unread) {
     *unread = false;
     if (output_flush()) return OK;
     *unread = result_lost == EPIPE;

@@ -25,5 +25,5 @@ void log_error(Status st);
 // What sub-commands print as their result. False: some of it could not be written, now or earlier.
 bool output_flush(void);
 // E_IO with the reason when it could not. *unread: what read it has ended, which is nobody's fault and is not told.
-Status output_check(bool *unread) CHECKED;
+Status output_end(bool *unread) CHECKED;
 double clock_s(void);  // monotonic seconds

@@ -55,7 +55,7 @@ static bool asks_help(int argc, char **argv) {
 // After parallel_begin every failure is agreed on, so one rank speaks for all.
 static int end_program(Status st) {
     bool unread = false;
-    if (st == OK) st = output_check(&unread);
+    if (st == OK) st = output_end(&unread);
     if (st != OK && !unread && (!parallel_is_on() || parallel_world_rank() == 0)) log_error(st);
     if (parallel_is_on()) parallel_end();
     return status_exit_code(st);

@@ -326,7 +326,7 @@ Test(hf_config, the_normalisation_of_texts_is_kept_by_its_name) {
     char *text = model_config_write_hf(&m, "float32");
     cr_assert_null(strstr(text, "text_normalisation"));
     free(text);
-    expect_refused(LLAMA(",\"text_normalisation\":1"), "text_normalisation", "1", "a name");
+    expect_refused(LLAMA(",\"text_normalisation\":1"), "text_normalisation", "1", "a text");
     expect_refused(LLAMA(",\"text_normalisation\":\"\""), "text_normalisation", "", "a name");
     expect_refused(LLAMA(",\"text_normalisation\":\"a name that is longer than thirty-one bytes\""),
                    "text_normalisation", "longer", "a name");
