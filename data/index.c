@@ -184,17 +184,17 @@ static Status read_sources(Index *ix, const PackValue *sources, const char *path
     for (uint32_t k = 0; k < count; k++) {
         const PackValue *v = pack_at(sources, k), *list = pack_get(v, "shards");
         read_source(&ix->report.source[k], v);
-        int64_t tokens = 0;
+        uint64_t tokens = 0;  // wraps where the index lies; shards are compared with it one by one
         for (uint32_t i = 0; i < pack_count(list); i++) {
             IndexShard *s = &ix->shards[ix->shard_count++];
             read_shard(s, pack_at(list, i));
             s->source = (int32_t)k;
             s->number = (int32_t)i;
-            tokens += (int64_t)s->tokens;
+            tokens += s->tokens;
         }
-        if (tokens != ix->report.source[k].tokens)
-            FAIL(E_FORMAT, REBUILD, "%s: shards of '%s' hold %lld tokens, not %lld", path,
-                 ix->report.source[k].name, (long long)tokens,
+        if (tokens != (uint64_t)ix->report.source[k].tokens)
+            FAIL(E_FORMAT, REBUILD, "%s: shards of '%s' hold %llu tokens, not %lld", path,
+                 ix->report.source[k].name, (unsigned long long)tokens,
                  (long long)ix->report.source[k].tokens);
     }
     return OK;

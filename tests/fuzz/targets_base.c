@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/pack.h"
 #include "base/text.h"
+#include "base/yaml.h"
 #include "data/internal.h"
 #include "data/package.h"
 #include "data/archive.h"
@@ -112,6 +113,38 @@ static void seed_pack(void) {
 
 // --- configuration ---
 
+static bool utf8_valid(const char *text) {
+    uint32_t code;
+    while (*text != '\0') {
+        int used = utf8_decode(&code, text, strlen(text));
+        if (used == 0) return false;
+        text += used;
+    }
+    return true;
+}
+
+typedef struct Yaml {
+    int last_line;
+} Yaml;
+
+static Status check_entry(const YamlEntry *e, void *user) {
+    Yaml *y = user;
+    ASSERT(e->line >= y->last_line && e->key[0] != '\0');
+    ASSERT(utf8_valid(e->key) && utf8_valid(e->value));
+    y->last_line = e->line;
+    return OK;
+}
+
+static void run_yaml(const uint8_t *data, size_t bytes) {
+    (void)!yaml_each((const char *)data, bytes, "input", check_entry, &(Yaml){1});
+}
+
+static void seed_yaml(void) {
+    fuzz_seed_texts((const char *const[]){
+        "a:\n  b: [x, 'y z', 3]\n  c: {d: ~, e: \"\\u00e9\\n\"}\n# note\nf: |\n  text\n", "- a\n",
+        "a: &x 1\nb: *x\n", "? [a]\n: b\n", "a: !!int 3\n---\nb: 1\n", NULL});
+}
+
 // One file and then words, as the command line has them; what was accepted is written and read back
 // to the same values.
 static void run_config(const uint8_t *data, size_t bytes) {
@@ -132,6 +165,8 @@ static void run_config(const uint8_t *data, size_t bytes) {
         char *before = config_dump(c), differences[200];
         const char *path = fuzz_path("resolved.yaml");
         (void)!run_config_check(cfg);
+        ModelConfig model = cfg->model;
+        (void)!model_config_resolve(&model, c);
         ASSERT(config_write(c, path) == OK);
         Config *again = config_new(sections, RUN_SECTIONS);
         ASSERT(config_read_file(again, path) == OK);
@@ -287,6 +322,7 @@ static void seed_inputs(void) {
 const FuzzTarget BASE_TARGETS[] = {
     {"json", run_json, seed_json, NULL},
     {"pack", run_pack, seed_pack, NULL},
+    {"yaml", run_yaml, seed_yaml, NULL},
     {"config", run_config, seed_config, "configs/tiny.yaml configs/quickstart.yaml"},
     {"config_diff", run_config_diff, seed_config_diff, NULL},
     {"arguments", run_arguments, seed_arguments, NULL},

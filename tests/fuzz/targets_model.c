@@ -181,9 +181,10 @@ static void run_index(const uint8_t *data, size_t bytes) {
     }
 }
 
-static void seed_index(void) {
-    IndexShard shards[2] = {{.tokens = 8, .docs = 2, .hash = 5},
-                            {.tokens = 4, .docs = 1, .hash = 6, .source = 1}};
+// Two sources of a shard each, or one of two.
+static void seed_one_index(uint64_t tokens, int second_source) {
+    IndexShard shards[2] = {{.tokens = tokens, .docs = 2, .hash = 5},
+                            {.tokens = tokens, .docs = 1, .hash = 6, .source = second_source}};
     Index *ix = calloc(1, sizeof *ix);
     ASSERT(ix != NULL);
     *ix = (Index){.vocab = 300,
@@ -192,8 +193,9 @@ static void seed_index(void) {
                   .shard_count = 2,
                   .holdout = {.tokens = 3, .docs = 1}};
     ix->report.count = 2;
-    ix->report.source[0] = (SourceReport){.name = "austen", .tokens = 8, .docs = 2, .weight = 0.5};
-    ix->report.source[1] = (SourceReport){.name = "kjv", .tokens = 4, .docs = 1, .weight = 0.5};
+    int64_t total = (int64_t)tokens;
+    ix->report.source[0] = (SourceReport){.name = "austen", .tokens = total, .weight = 0.5};
+    ix->report.source[1] = (SourceReport){.name = "kjv", .tokens = total, .weight = 0.5};
     ix->corpus = index__corpus_hash(ix);
     const char *path = fuzz_path(INDEX_FILE);
     char *text;
@@ -202,6 +204,11 @@ static void seed_index(void) {
     fuzz_seed(text, bytes - 10);
     free(text);
     free(ix);
+}
+
+static void seed_index(void) {
+    seed_one_index(8, 1);
+    seed_one_index(INT64_MAX, 0);  // whose sum does not fit
 }
 
 // Whatever the header says, the tokens lie in the file.
