@@ -110,13 +110,17 @@ static Status unknown_key(const Config *c, const char *key, const char *where) {
          key);
 }
 
-// Parses and records the origin. An unchanged value is kept when the text is refused.
-static Status slot_set(Slot *s, const char *text, const char *origin) {
-    TRY(config__parse(s->target, s->field, text, origin));
+static void slot_set_origin(Slot *s, const char *origin) {
     char *copy = strdup(origin);
     ASSERT(copy != NULL);
     free(s->origin);
     s->origin = copy;
+}
+
+// Parses and records the origin. An unchanged value is kept when the text is refused.
+static Status slot_set(Slot *s, const char *text, const char *origin) {
+    TRY(config__parse(s->target, s->field, text, origin));
+    slot_set_origin(s, origin);
     return OK;
 }
 
@@ -209,4 +213,10 @@ bool config_is_default(const Config *c, const char *key) {
     const Slot *s = slot_find(c, key);
     ASSERT(s != NULL);
     return s->origin == NULL;
+}
+
+void config_set_origin(Config *c, const char *key, const char *origin) {
+    Slot *s = slot_find(c, key);
+    ASSERT(s != NULL);
+    slot_set_origin(s, origin);
 }

@@ -43,6 +43,8 @@ Status config_read_file(Config *c, const char *path) CHECKED;
 Status config_set(Config *c, const char *key_value, const char *origin) CHECKED;  // "optim.lr=1e-3"
 const char *config_origin(const Config *c, const char *key);  // "default", "file.yaml:12", "command line"
 bool config_is_default(const Config *c, const char *key);
+// The program itself changed the value in the section's struct: where it came from. Copies the text.
+void config_set_origin(Config *c, const char *key, const char *origin);
 // The resolved file: every key, its value and origin as a comment; reads back to the same values.
 Status config_write(const Config *c, const char *path) CHECKED;
 // YAML text of all values without origins, malloc'ed: the identity of a configuration.

@@ -3,8 +3,13 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/text.h"
+
+enum { LINE_BYTES = 4096 };  // a longer line is cut
 
 static int my_rank = 0, my_size = 1;
 static bool line_open = false;  // a progress line waits for its newline
@@ -19,12 +24,20 @@ static void end_line(void) {
     line_open = false;
 }
 
+// Names and values in it come from anywhere.
+static void put_masked(const char *fmt, va_list ap) {
+    char text[LINE_BYTES];
+    vsnprintf(text, sizeof text, fmt, ap);
+    text_mask(text, strlen(text));
+    fputs(text, stdout);
+}
+
 void log_info(const char *fmt, ...) {
     if (my_rank != 0) return;
     end_line();
     va_list ap;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    put_masked(fmt, ap);
     va_end(ap);
     putchar('\n');
     fflush(stdout);
@@ -41,7 +54,7 @@ void log_progress(const char *fmt, ...) {
     if (terminal) fputs("\r\033[K", stdout);
     va_list ap;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    put_masked(fmt, ap);
     va_end(ap);
     if (!terminal) putchar('\n');
     line_open = terminal;
@@ -50,15 +63,35 @@ void log_progress(const char *fmt, ...) {
 
 void log_warn(const char *fmt, ...) {
     end_line();
-    char text[2048];
+    char text[LINE_BYTES];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    text_mask(text, strlen(text));
     if (my_size > 1) {
         fprintf(stderr, "sterna: [rank %d] warning: %s\n", my_rank, text);
     } else {
         fprintf(stderr, "sterna: warning: %s\n", text);
+    }
+}
+
+void print_result(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    put_masked(fmt, ap);
+    va_end(ap);
+}
+
+void print_text(const char *text, size_t bytes) {
+    char piece[LINE_BYTES];
+    bool terminal = is_terminal();
+    for (size_t at = 0, n; at < bytes; at += n) {
+        n = bytes - at < sizeof piece ? bytes - at : sizeof piece;
+        while (n > 1 && at + n < bytes && ((unsigned char)text[at + n] & 0xC0) == 0x80) n--;
+        memcpy(piece, text + at, n);
+        if (terminal) text_mask(piece, n);
+        fwrite(piece, 1, n, stdout);
     }
 }
 

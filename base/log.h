@@ -2,6 +2,8 @@
 // stderr with its rank. Nothing else in the product prints, except sub-commands printing their result.
 #pragma once
 
+#include <stddef.h>
+
 #include "base/status.h"
 
 void log_set_rank(int rank, int size);
@@ -9,6 +11,12 @@ void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));  // r
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 // The progress line: redrawn in place on a terminal, one plain line otherwise. Rank 0 only.
 void log_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+// printf for a sub-command's result that holds names or values of files: control characters but line ends and tabs
+// become '?'. At most 4095 bytes.
+void print_result(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+// Text as a result, for example a model's: byte by byte into a file or a pipe, masked likewise on a terminal. `text` does not
+// end inside of a character.
+void print_text(const char *text, size_t bytes);
 // Prints the kept error once, as "sterna: <message>" and "  hint: <hint>" on stderr.
 void log_error(Status st);
 double clock_s(void);  // monotonic seconds

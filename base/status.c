@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };
 
 // Fixed arrays: an error about memory must not need memory.
@@ -30,24 +32,16 @@ const char *status_text(Status st) {
     return STATUSES[st].text;
 }
 
-// Names and values in messages come from files: nothing in them may steer the terminal.
-static void mask_controls(char *text) {
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F) *text = '?';
-    }
-}
-
 Status err_set(Status st, const char *what_to_do, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     char text[MESSAGE_BYTES];  // the arguments may point into the kept message
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    mask_controls(text);
+    text_mask(text, strlen(text));
     memcpy(message, text, sizeof message);
     snprintf(text, HINT_BYTES, "%s", what_to_do == NULL ? "" : what_to_do);
-    mask_controls(text);
+    text_mask(text, strlen(text));
     memcpy(hint, text, HINT_BYTES);
     return st;
 }
@@ -62,7 +56,7 @@ Status err_context(Status st, const char *fmt, ...) {
     if (n >= 0 && (size_t)n < sizeof text) {
         snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
     }
-    mask_controls(text);
+    text_mask(text, strlen(text));
     memcpy(message, text, sizeof message);
     return st;
 }

@@ -14,7 +14,7 @@
     X(E_NOMEM, 71, "out of memory")                                                                \
     X(E_IO, 74, "a file or the network could not be read or written")                              \
     X(E_STOPPED, 75, "stopped on request, with a valid checkpoint: run again to go on")            \
-    X(E_DIVERGED, 76, "the numerics failed: loss or gradient is not finite")
+    X(E_DIVERGED, 76, "the numerics failed: a value is not finite")
 
 #define STATUS_ENUM(name, code, text) name,
 typedef enum { STATUS_TABLE(STATUS_ENUM) STATUS_COUNT } Status;

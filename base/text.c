@@ -37,6 +37,20 @@ bool code_is_printable(uint32_t c) {
     return c != 0x2028 && c != 0x2029 && c != 0xFEFF && c != 0xFFFE && c != 0xFFFF;
 }
 
+void text_mask(char *text, size_t bytes) {
+    for (size_t at = 0; at < bytes;) {
+        uint32_t code;
+        int used = utf8_decode(&code, text + at, bytes - at);
+        if (used == 0) {  // as a terminal of one byte a character takes it
+            code = (unsigned char)text[at];
+            used = 1;
+        }
+        bool control = code < 0x20 ? code != '\n' && code != '\t' : code >= 0x7F && code <= 0x9F;
+        for (int i = 0; control && i < used; i++) text[at + (size_t)i] = '?';
+        at += (size_t)used;
+    }
+}
+
 int double_to_text(char out[DOUBLE_TEXT_BYTES], double v) {
     int n = 0;
     // 15 digits always survive decimal -> double -> decimal, 17 always survive the way back.

@@ -27,10 +27,13 @@ int st_count(const StFile *f);
 const StTensor *st_tensor(const StFile *f, int i);
 const StTensor *st_find(const StFile *f, const char *name);
 const void *st_data(const StFile *f, const StTensor *t);
-// Elements [begin, begin+count) converted to real. I64/I32 refuse.
+// Elements [begin, begin+count) converted to real. I64/I32 refuse. E_DIVERGED: one is not finite, or not in a real's range.
 Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin, uint64_t count) CHECKED;
+// The same, and whatever it is: for comparisons.
+Status st_peek_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin, uint64_t count) CHECKED;
 // Writes name, shape, dtype and data in the given order; metadata {"format":"pt"} as Hugging Face writes it.
 // Byte layout is deterministic. data: reals, converted (round to nearest even) to the tensor's dtype; I64: int64_t.
+// E_DIVERGED: a real is not finite, or would not be in the tensor's type; `path` is as it was.
 typedef struct StSource {
     StTensor t;           // begin is filled in
     const void *data;     // whole tensor: reals for float types, int64_t for I64
@@ -83,27 +86,35 @@ typedef struct CkptPart {  // one safetensors file
 // Collective(world). Part i is written by rank i % size, which receives the others' slices; it needs memory for the
 // largest tensor and the largest slice of several runs. Ranks may hold the same elements, with the same values; an
 // element without a holder: E_BUG. A failure anywhere (full disk, read-only) leaves the previous checkpoints intact and
-// removes the .tmp.
+// removes the .tmp. E_DIVERGED: a number that some rank holds is not finite; the message names tensor and element.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
                        const Manifest *m, int keep) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
-// Invalid ones are reported by log_warn and passed over; when all are invalid: E_FORMAT, for starting over would bury them.
+// Invalid ones, and those with a value that is not finite, are reported by log_warn and passed over; when all are: E_FORMAT
+// or E_DIVERGED, for starting over would bury them.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
-// Collective. Fills the slices; shapes must match, else E_FORMAT.
+// Collective. Fills the slices; shapes must match, else E_FORMAT. F32 is widened where a real is a double, with a line in the
+// log; F64 is not narrowed: E_USAGE.
 Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, const CkptPart *parts,
                        int part_count, Manifest *m) CHECKED;
-// Not collective: reads manifest only; verifies every checksum.
+// Not collective: reads manifest only; verifies every checksum, then that all values are finite (E_DIVERGED). A directory
+// named after another step than its manifest's: E_FORMAT.
 Status checkpoint_manifest(const char *step_dir, Manifest *m) CHECKED;
 Status checkpoint_verify(const char *step_dir) CHECKED;
 
 // --- hf_import.c / hf_export.c: a Hugging Face directory's tensors <-> a ParamSet, by row name ---
 // model.safetensors, or model.safetensors.index.json and its shards. Missing, extra or misshapen tensors: E_FORMAT.
-// lm_head.weight may be absent when `tied`; when present and tied it must equal the embedding.
+// lm_head.weight may be absent when `tied`; when present and tied it must equal the embedding. E_DIVERGED: a value of
+// this rank's share is not finite. A warning of rank 0 tells of values that had to be rounded to a real.
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
 // The last of these conditions alone, before anything large is done with a tied model. E_FORMAT.
 Status hf_check_tied(const char *dir) CHECKED;
-// max_shard_bytes 0: one file. The index is written when there are several.
+// What hf_import would refuse, without reading a weight: `ps` may have no data.
+Status hf_check(const ParamSet *ps, const char *dir, bool tied) CHECKED;
+// max_shard_bytes 0: one file. The index is written when there are several. E_DIVERGED: a value is not finite, or would
+// not be in `dtype`; then nothing is written.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one
 // file of `real`, without the weights in anyone's memory. The checksums are verified first; on failure `path` is as it was.
-Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path) CHECKED;
+// *stored: the type of the weights, that of the build which saved them.
+Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path, Dtype *stored) CHECKED;

@@ -6,18 +6,26 @@
 // every machine we run on (checked below).
 #include "checkpoints/internal.h"
 
+#include <math.h>
 #include <string.h>
+
+#include "base/finite.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors are little-endian");
 
+// limit: the smallest magnitude that rounds to infinity, half a place above the largest value.
 static const struct {
     const char *name;
     size_t bytes;
     bool is_float;
+    double limit;
 } DTYPES[] = {
-    [DTYPE_F32] = {"F32", 4, true},   [DTYPE_F64] = {"F64", 8, true},
-    [DTYPE_BF16] = {"BF16", 2, true}, [DTYPE_F16] = {"F16", 2, true},
-    [DTYPE_I64] = {"I64", 8, false},  [DTYPE_I32] = {"I32", 4, false},
+    [DTYPE_F32] = {"F32", 4, true, 0x1.ffffffp127},
+    [DTYPE_F64] = {"F64", 8, true, INFINITY},
+    [DTYPE_BF16] = {"BF16", 2, true, 0x1.ffp127},
+    [DTYPE_F16] = {"F16", 2, true, 0x1.ffep15},
+    [DTYPE_I64] = {"I64", 8, false, 0},
+    [DTYPE_I32] = {"I32", 4, false, 0},
 };
 enum { DTYPE_COUNT = sizeof DTYPES / sizeof DTYPES[0] };
 
@@ -106,21 +114,25 @@ static float widen(uint16_t half, Format f) {
     return value;
 }
 
-// An element at any address.
-static real read_one(const char *at, Dtype d) {
+size_t reals__outside(const real *x, Dtype d, size_t count) {
+    ASSERT(dtype__is_float(d));
+    return reals_outside(x, count, (real)DTYPES[d].limit);  // of a type as wide as ours: infinity
+}
+
+double dtype__value(const void *at, Dtype d) {
     float single;
     double wide;
     uint16_t half;
     switch (d) {
     case DTYPE_F32:
         memcpy(&single, at, sizeof single);
-        return (real)single;
+        return (double)single;
     case DTYPE_F64:
         memcpy(&wide, at, sizeof wide);
-        return (real)wide;
+        return wide;
     default:
         memcpy(&half, at, sizeof half);
-        return (real)widen(half, d == DTYPE_BF16 ? BF16 : F16);
+        return (double)widen(half, d == DTYPE_BF16 ? BF16 : F16);
     }
 }
 
@@ -133,7 +145,7 @@ void reals__decode(real *out, const void *bytes, Dtype d, size_t count) {
         return;
     }
     const char *at = bytes;
-    for (size_t i = 0; i < count; i++) out[i] = read_one(at + i * dtype_bytes(d), d);
+    for (size_t i = 0; i < count; i++) out[i] = (real)dtype__value(at + i * dtype_bytes(d), d);
 }
 
 static void write_one(char *at, real value, Dtype d) {

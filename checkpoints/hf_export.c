@@ -105,6 +105,15 @@ static Status remove_stale(const Export *e) {
          strerror(errno));
 }
 
+// Before the directory is touched: a value that does not fit leaves it as it was.
+static Status check_values(const ParamSet *ps, const char *dir, Dtype dtype) {
+    for (int i = 0; i < ps->count; i++) {
+        StSource s = source_of(&ps->rows[i], dtype);
+        TRY(source__check(dir, &s));
+    }
+    return OK;
+}
+
 static Status export_all(Export *e, uint64_t max_shard_bytes) {
     plan_shards(e, max_shard_bytes);
     TRY(remove_stale(e));
@@ -115,6 +124,7 @@ static Status export_all(Export *e, uint64_t max_shard_bytes) {
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) {
     ASSERT(dtype__is_float(dtype));
     TRY(path__check(dir));
+    TRY(check_values(ps, dir, dtype));
     TRY(dir_make(dir));
     Export e = {.ps = ps, .dir = dir, .dtype = dtype};
     e.shard_of = calloc((size_t)ps->count + 1, sizeof *e.shard_of);
@@ -134,7 +144,8 @@ static const FileRecord *find_record(const FileTable *files, const char *name) {
 
 // The copy is made from the mapping: pages that the operating system may drop, never a model in
 // memory.
-static Status copy_verified(const char *step_dir, const FileTable *files, const char *path) {
+static Status copy_verified(const char *step_dir, const FileTable *files, const char *path,
+                            Dtype *stored) {
     const FileRecord *record = find_record(files, SINGLE);
     if (record == NULL) {
         FAIL(E_FORMAT, "name a checkpoint that a training run saved", "%s holds no %s", step_dir,
@@ -144,6 +155,10 @@ static Status copy_verified(const char *step_dir, const FileTable *files, const 
     TRY(files__verify(step_dir, &one, 0, 1));
     char from[PATH_BYTES];
     path_join(from, step_dir, SINGLE);
+    StFile *f = NULL;
+    TRY(st_open(&f, from));
+    *stored = st_count(f) > 0 ? st_tensor(f, 0)->dtype : DTYPE_REAL;
+    st_close(f);
     Mapping map;
     TRY(file_map(from, &map));
     Status st = file_write(path, map.data, map.bytes);
@@ -153,7 +168,8 @@ static Status copy_verified(const char *step_dir, const FileTable *files, const 
 
 // Checkpoints come from the same writer with the rows in the same order: the file is an export
 // already.
-Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path) {
+Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char *path,
+                                 Dtype *stored) {
     Manifest m;
     FileTable files;
     char name[STEP_NAME_BYTES], step_dir[PATH_BYTES];
@@ -161,7 +177,7 @@ Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char 
     step__name(name, step, "");
     path_join(step_dir, ckpt_dir, name);
     TRY(manifest__read(step_dir, &m, &files));
-    Status st = copy_verified(step_dir, &files, path);
+    Status st = copy_verified(step_dir, &files, path, stored);
     manifest_free(&m);
     filetable__free(&files);
     return st;

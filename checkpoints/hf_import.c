@@ -1,15 +1,16 @@
 // Weights of a Hugging Face directory into a ParamSet, matched by row name.
 //
 // A directory holds model.safetensors, or shards and an index that maps each tensor to its shard.
-// Everything is checked before the first weight is touched: index and shards must tell the same
+// The form is checked before the first weight is touched: index and shards must tell the same
 // story, every row must be there in its shape, and every tensor must have a row, but for the few
-// that carry no weights (IGNORED).
+// that carry no weights (IGNORED). Values are checked as they are read.
 #include "checkpoints/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 
 static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
 static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.weight";
@@ -210,10 +211,6 @@ static Status check_extra(const HfDir *d, const ParamSet *ps, bool tied) {
     return st;
 }
 
-static Status read_found(Found f, real *out, uint64_t begin, uint64_t count) {
-    return st_read_reals(f.shard->file, f.tensor, out, begin, count);
-}
-
 // Values, not bytes: the two may be stored in different formats. A NaN equals itself here.
 static Status compare_values(Found a, Found b, bool *equal) {
     *equal =
@@ -227,8 +224,8 @@ static Status compare_values(Found a, Found b, bool *equal) {
     uint64_t total = st__elements(a.tensor);
     for (uint64_t at = 0; at < total && *equal && st == OK; at += COMPARE_COUNT) {
         uint64_t n = total - at < COMPARE_COUNT ? total - at : COMPARE_COUNT;
-        st = read_found(a, x, at, n);
-        if (st == OK) st = read_found(b, x + COMPARE_COUNT, at, n);
+        st = st_peek_reals(a.shard->file, a.tensor, x, at, n);
+        if (st == OK) st = st_peek_reals(b.shard->file, b.tensor, x + COMPARE_COUNT, at, n);
         if (st == OK) *equal = memcmp(x, x + COMPARE_COUNT, (size_t)n * sizeof *x) == 0;
     }
     free(x);
@@ -265,20 +262,46 @@ static Status check_all(const HfDir *d, const ParamSet *ps, bool tied) {
     return tied ? check_tied(d) : OK;
 }
 
+Status hf_check(const ParamSet *ps, const char *dir, bool tied) {
+    HfDir d;
+    TRY(hf_open(&d, dir));
+    Status st = check_all(&d, ps, tied);
+    hf_close(&d);
+    return st;
+}
+
+// This rank's share. A number that is not finite is found here, after the checks of form.
+static Status read_row(const HfDir *d, const Param *p) {
+    ASSERT(p->data != NULL);
+    Found f = find(d, p->name);
+    for (size_t r = 0; r < p->share.runs; r++) {
+        TRY(st_read_reals(f.shard->file, f.tensor, p->data + r * p->share.run,
+                          p->share.begin + r * p->share.stride, p->share.run));
+    }
+    return OK;
+}
+
+// Not what is stored is computed with then, and the user hears of it. Other types are exact in
+// ours.
+static void note_rounding(const HfDir *d, const ParamSet *ps) {
+    for (int i = 0; i < ps->count; i++) {
+        Dtype stored = find(d, ps->rows[i].name).tensor->dtype;
+        if (dtype_bytes(stored) <= dtype_bytes(DTYPE_REAL)) continue;
+        if (parallel_world_rank() == 0)
+            log_warn("%s: stored as %s, rounded to %s", d->path, dtype_name(stored),
+                     dtype_name(DTYPE_REAL));
+        return;
+    }
+}
+
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {
     HfDir d;
     TRY(hf_open(&d, dir));
     Status st = check_all(&d, ps, tied);
-    for (int i = 0; i < ps->count && st == OK; i++) {
-        Param *p = &ps->rows[i];
-        ASSERT(p->data != NULL);
-        Found f = find(&d, p->name);
-        if (i == 0 && stored != NULL) *stored = f.tensor->dtype;
-        for (size_t r = 0; r < p->share.runs && st == OK; r++) {
-            st = read_found(f, p->data + r * p->share.run, p->share.begin + r * p->share.stride,
-                            p->share.run);
-        }
-    }
+    for (int i = 0; i < ps->count && st == OK; i++) st = read_row(&d, &ps->rows[i]);
+    if (st == OK) note_rounding(&d, ps);
+    if (st == OK && stored != NULL && ps->count > 0)
+        *stored = find(&d, ps->rows[0].name).tensor->dtype;
     hf_close(&d);
     return st;
 }

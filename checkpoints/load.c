@@ -51,6 +51,7 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
     *step = -1;
     StepList list;
     TRY(agree(list_on_root(mesh, ckpt_dir, &list), mesh->world));
+    bool all_diverged = true;
     for (int i = 0; *step < 0; i++) {
         int64_t candidate = i < list.count ? list.steps[i] : -1;
         comm_bcast(mesh->world, &candidate, sizeof candidate, 0);
@@ -64,12 +65,14 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
             steps__free(&list);
             return st;
         }
+        all_diverged = all_diverged && st == E_DIVERGED;
         if (st == OK) {
             *step = candidate;
             manifest_free(&m);
             filetable__free(&files);
         } else if (mesh->rank == 0) {
-            log_warn("a damaged checkpoint is passed over: %s", err_message());
+            log_warn("a %s checkpoint is passed over: %s",
+                     st == E_DIVERGED ? "diverged" : "damaged", err_message());
         }
     }
     // Set aside, so that they do not count among those that are kept.
@@ -79,6 +82,10 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
     steps__free(&list);
     comm_bcast(mesh->world, &seen, sizeof seen, 0);
     if (*step >= 0 || seen == 0) return OK;
+    if (all_diverged) {
+        FAIL(E_DIVERGED, "start a new run with a lower schedule.lr or a longer schedule.warmup",
+             "%s: all %lld checkpoints hold values that are not finite", ckpt_dir, (long long)seen);
+    }
     FAIL(E_FORMAT, "bring a good copy back, or move this directory away to start from step 0",
          "%s: all %lld checkpoints are damaged", ckpt_dir, (long long)seen);
 }
@@ -112,11 +119,23 @@ static int compare_texts(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+// Weights and moments go on exactly where they were, or not at all: a double is not cut to a float.
+static Status check_type(const char *path, const StTensor *t) {
+    if (dtype_bytes(t->dtype) <= dtype_bytes(DTYPE_REAL)) return OK;
+    FAIL(E_USAGE,
+         "go on with the build that wrote it, or start a new run from its weights: "
+         "train.init=RUN/model",
+         "%s: tensor '%s' is stored as %s, this build of sterna computes in %s", path, t->name,
+         dtype_name(t->dtype), dtype_name(DTYPE_REAL));
+}
+
 // Every tensor of the layout is there in its shape, and the file holds no other.
 static Status check_layout(const StFile *f, const char *path, const CkptPart *part) {
     const StTensor *found;
-    for (int i = 0; i < part->layout_count; i++)
+    for (int i = 0; i < part->layout_count; i++) {
         TRY(find_tensor(f, path, &part->layout[i], &found));
+        TRY(check_type(path, found));
+    }
     if (part->layout_count == 0 || st_count(f) == part->layout_count) return OK;
 
     size_t count = (size_t)part->layout_count;
@@ -150,6 +169,9 @@ static Status load_part(const char *step_dir, const CkptPart *part) {
     StFile *f = NULL;
     TRY(st_open(&f, path));
     Status st = check_layout(f, path, part);
+    if (st == OK && st_count(f) > 0 && st_tensor(f, 0)->dtype != DTYPE_REAL)
+        log_info("%s: stored as %s, widened to %s", path, dtype_name(st_tensor(f, 0)->dtype),
+                 dtype_name(DTYPE_REAL));
     for (int i = 0; i < part->mine.count && st == OK; i++)
         st = load_slice(f, path, &part->mine.slices[i]);
     st_close(f);

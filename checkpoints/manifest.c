@@ -221,6 +221,14 @@ done:
     return st;
 }
 
+// Under another step's name it would go on, or be kept and removed, in that one's place.
+static Status check_step(const char *step_dir, int64_t step) {
+    int64_t named = step__of_dir(step_dir);
+    if (named < 0 || named == step) return OK;
+    FAIL(E_FORMAT, "give the directory its name back",
+         "this is step %lld, the directory is step %lld's", (long long)step, (long long)named);
+}
+
 // On failure both outputs are empty, and the message names the file.
 Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) {
     *m = (Manifest){0};
@@ -233,6 +241,7 @@ Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) {
     files->hash = hash64(data, bytes);
     Status st = read_body(data, bytes, m, files);
     free(data);
+    if (st == OK) st = check_step(step_dir, m->step);
     if (st == OK) return OK;
     manifest_free(m);
     filetable__free(files);
@@ -270,6 +279,8 @@ static Status verify_file(const char *path, const FileRecord *r, size_t first, i
         const StTensor *t = st_tensor(f, i);
         if (hash64(st_data(f, t), (size_t)t->bytes) != r->tensor_hash[i]) {
             st = err_set(E_FORMAT, HINT, "%s: the checksum of tensor '%s' is wrong", path, t->name);
+        } else {
+            st = tensor__check(f, t);
         }
     }
     st_close(f);

@@ -279,6 +279,10 @@ const void *st_data(const StFile *f, const StTensor *t) {
     return f->map.data + f->data_begin + t->begin;
 }
 
+const char *st__path(const StFile *f) {
+    return f->path;
+}
+
 const void *st__header(const StFile *f, size_t *bytes) {
     *bytes = f->data_begin;
     return f->map.data;
@@ -291,27 +295,37 @@ static Status check_float(const StFile *f, const StTensor *t) {
          f->path, t->name, dtype_name(t->dtype));
 }
 
-Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin,
+// The bytes of element `at` of a tensor of floats.
+static const char *element_at(const StFile *f, const StTensor *t, uint64_t at) {
+    return (const char *)st_data(f, t) + at * dtype_bytes(t->dtype);
+}
+
+Status st_peek_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin,
                      uint64_t count) {
     TRY(check_float(f, t));
     uint64_t elements = t->bytes / dtype_bytes(t->dtype);
     ASSERT(begin <= elements && count <= elements - begin);
-    const char *at = (const char *)st_data(f, t) + begin * dtype_bytes(t->dtype);
-    reals__decode(out, at, t->dtype, (size_t)count);
+    reals__decode(out, element_at(f, t, begin), t->dtype, (size_t)count);
     return OK;
+}
+
+Status st_read_reals(const StFile *f, const StTensor *t, real *out, uint64_t begin,
+                     uint64_t count) {
+    TRY(st_peek_reals(f, t, out, begin, count));
+    uint64_t i = reals__outside(out, DTYPE_REAL, (size_t)count);
+    if (i == count) return OK;
+    double stored = dtype__value(element_at(f, t, begin + i), t->dtype);
+    return value__refuse(f->path, t, begin + i, stored, DTYPE_REAL);
 }
 
 Status st__read_runs(const StFile *f, const StTensor *t, const Slice *s) {
     TRY(check_float(f, t));
     if (s->runs == 0 || s->run == 0) return OK;
-    size_t width = dtype_bytes(t->dtype);
-    uint64_t elements = t->bytes / width;
+    uint64_t elements = t->bytes / dtype_bytes(t->dtype);
     ASSERT(s->run <= elements && s->begin <= elements - s->run);
     uint64_t room = elements - s->run - s->begin;  // for the begin of the last run
     ASSERT(s->runs == 1 || s->stride <= room / (s->runs - 1));
-    const char *at = (const char *)st_data(f, t) + s->begin * width;
-    for (uint64_t i = 0; i < s->runs; i++) {
-        reals__decode(s->data + i * s->run, at + i * s->stride * width, t->dtype, (size_t)s->run);
-    }
+    for (uint64_t i = 0; i < s->runs; i++)
+        TRY(st_read_reals(f, t, s->data + i * s->run, s->begin + i * s->stride, s->run));
     return OK;
 }

@@ -52,15 +52,6 @@ static size_t piece_elements(const Piece *p) {
     return (size_t)(p->runs * p->run);
 }
 
-// Zeroed behind the name, so that its bytes can be hashed.
-static StTensor tensor_of(const Slice *s) {
-    StTensor t = {.dtype = DTYPE_REAL, .ndim = s->ndim};
-    ASSERT(strlen(s->tensor) < sizeof t.name);
-    snprintf(t.name, sizeof t.name, "%s", s->tensor);
-    for (int i = 0; i < s->ndim; i++) t.dim[i] = s->dim[i];
-    return t;
-}
-
 static int compare_pieces(const void *a, const void *b) {
     const Piece *x = a, *y = b;
     if (x->tensor != y->tensor) return x->tensor < y->tensor ? -1 : 1;
@@ -96,7 +87,8 @@ static Piece piece_of(const Slice *s, int tensor, uint64_t whole) {
     return p;
 }
 
-// Slices become pieces in the order of the file. Empty ones vanish: nothing is sent for them.
+// Slices become pieces in the order of the file. Empty ones vanish: nothing is sent for them. A
+// number that is not finite ends the save here: an older checkpoint must stay the newest.
 static Status plan_mine(PartPlan *p) {
     const SliceTable *table = &p->part->mine;
     p->mine = calloc((size_t)table->count + 1, sizeof *p->mine);
@@ -109,6 +101,7 @@ static Status plan_mine(PartPlan *p) {
     for (int i = 0, at = 0; i < table->count; i++) {
         const Slice *s = &table->slices[i];
         if (s->runs == 0 || s->run == 0) continue;
+        TRY(slice__check(p->part->file, s));
         TRY(layout_find(p->part, s, &at));
         p->mine[p->mine_count++] = piece_of(s, at, tensor_elements(&p->part->layout[at]));
     }
@@ -122,7 +115,7 @@ static uint64_t layout_hash(const Save *s) {
     for (int i = 0; i < s->count; i++) {
         const CkptPart *part = s->plans[i].part;
         for (int t = 0; t < part->layout_count; t++) {
-            StTensor tensor = tensor_of(&part->layout[t]);
+            StTensor tensor = slice__tensor(&part->layout[t]);
             uint64_t pair[2] = {hash, hash64(&tensor, sizeof tensor)};
             hash = hash64(pair, sizeof pair);
         }
@@ -338,7 +331,7 @@ static Status open_file(const Save *s, const PartPlan *p, StWriter *w) {
     StTensor *tensors = calloc((size_t)p->part->layout_count + 1, sizeof *tensors);
     if (tensors == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "no memory for a checkpoint's header");
-    for (int t = 0; t < p->part->layout_count; t++) tensors[t] = tensor_of(&p->part->layout[t]);
+    for (int t = 0; t < p->part->layout_count; t++) tensors[t] = slice__tensor(&p->part->layout[t]);
     char path[PATH_BYTES];
     path_join(path, s->tmp_dir, p->part->file);
     Status st = stwriter__open(w, path, tensors, p->part->layout_count);

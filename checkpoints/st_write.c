@@ -116,6 +116,15 @@ void stwriter__close(StWriter *w) {
     w->fd = -1;
 }
 
+Status source__check(const char *what, const StSource *src) {
+    Dtype d = src->t.dtype;
+    if (!dtype__is_float(d)) return OK;
+    size_t count = (size_t)st__elements(&src->t);
+    const real *x = src->data;
+    size_t i = reals__outside(x, d, count);
+    return i == count ? OK : value__refuse(what, &src->t, i, (double)x[i], d);
+}
+
 // Straight from memory where disk and memory agree, else through a small buffer.
 static Status write_converted(StWriter *w, const StSource *src) {
     Dtype d = src->t.dtype;
@@ -170,6 +179,7 @@ Status st_write(const char *path, const StSource *src, int count) {
         FAIL(E_USAGE, "give a shorter path", "'%.60s...': the path has %zu bytes", path,
              strlen(path));
     }
+    for (int i = 0; i < count; i++) TRY(source__check(path, &src[i]));
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     StWriter w = {.fd = -1};
     Status st = write_tensors(&w, tmp, src, count);

@@ -28,6 +28,18 @@ static int64_t parse_name(const char *name, const char *suffix) {
     return (int64_t)strtoll(name + skip, NULL, 10);
 }
 
+int64_t step__of_dir(const char *dir) {
+    char name[STEP_NAME_BYTES];
+    size_t end = strlen(dir);
+    while (end > 0 && dir[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && dir[begin - 1] != '/') begin--;
+    if (end - begin >= sizeof name) return -1;
+    snprintf(name, sizeof name, "%.*s", (int)(end - begin), dir + begin);
+    name[strcspn(name, ".")] = '\0';  // .bad, .tmp, .old
+    return parse_name(name, "");
+}
+
 typedef struct Search {
     StepList *list;
     const char *suffix;

@@ -19,6 +19,7 @@ struct Corpus {
     uint64_t *begins;
     Stream stream[MAX_SOURCES];
     int32_t *holdout;
+    uint64_t *holdout_ends;
 };
 
 static const char REBUILD[] = "remove the corpus directory and prepare it again";
@@ -73,20 +74,23 @@ static Status streams_open(Corpus *c, const char *dir) {
     return OK;
 }
 
-// Held-out tokens are read front to back, many times, by every evaluation: a plain array.
+// Held-out tokens are read front to back, many times, by every evaluation: plain arrays.
 static Status holdout_open(Corpus *c, const char *dir) {
     char path[PATH_BYTES];
     path_join(path, dir, HOLDOUT_SHARD);
     Shard *shard = NULL;
     Status st = shard_open_listed(&shard, path, &c->index, &c->index.holdout);
-    uint64_t tokens = c->index.holdout.tokens;
+    uint64_t tokens = c->index.holdout.tokens, docs = c->index.holdout.docs;
     if (st == OK && tokens > 0) {
         c->holdout = malloc(tokens * sizeof *c->holdout);
-        if (c->holdout == NULL)
+        c->holdout_ends = malloc(docs * sizeof *c->holdout_ends);
+        if (c->holdout == NULL || c->holdout_ends == NULL) {
             st = err_set(E_NOMEM, "hold out less text", "%s: no memory for %llu tokens", path,
                          (unsigned long long)tokens);
-        else
+        } else {
             shard_tokens(shard, c->holdout, 0, tokens);
+            memcpy(c->holdout_ends, shard_doc_ends(shard), docs * sizeof *c->holdout_ends);
+        }
     }
     shard_close(shard);
     return st;
@@ -117,6 +121,7 @@ void corpus_close(Corpus *c) {
     free(c->shards);
     free(c->begins);
     free(c->holdout);
+    free(c->holdout_ends);
     index__free(&c->index);
     free(c);
 }
@@ -151,10 +156,12 @@ int64_t corpus__source_tokens(const Corpus *c, int source) {
     return c->index.report.source[source].tokens;
 }
 
-const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes) {
-    *tokens = (int64_t)c->index.holdout.tokens;
-    *bytes = c->index.report.holdout_bytes;
-    return c->holdout;
+Holdout corpus_holdout(const Corpus *c) {
+    return (Holdout){.ids = c->holdout,
+                     .ends = c->holdout_ends,
+                     .tokens = (int64_t)c->index.holdout.tokens,
+                     .docs = (int64_t)c->index.holdout.docs,
+                     .bytes = c->index.report.holdout_bytes};
 }
 
 // The shard that holds token `at` of the stream.
@@ -170,24 +177,27 @@ static int shard_find(const Stream *s, uint64_t at) {
     return low;
 }
 
-// last[i] = 1 where token begin + i ends a document.
-static void mark_ends(const Shard *s, uint64_t begin, uint64_t count, uint8_t *last) {
-    const uint64_t *ends = shard_doc_ends(s);
-    uint64_t low = 0, high = shard_info(s)->docs;  // the first document that ends after `begin`
+uint64_t corpus__document(const Corpus *c, int source, uint64_t place) {
+    const Stream *s = &c->stream[source];
+    uint64_t total = s->begins[s->count], lap = place - place % total;
+    int i = shard_find(s, place % total);
+    uint64_t local = place % total - s->begins[i];
+    if (local == 0) return place;  // a shard holds whole documents
+
+    // The first document that ends there or later: the next one starts where it ends.
+    const uint64_t *ends = shard_doc_ends(s->shards[i]);
+    uint64_t low = 0, high = shard_info(s->shards[i])->docs - 1;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
-        if (ends[middle] <= begin)
+        if (ends[middle] < local)
             low = middle + 1;
         else
             high = middle;
     }
-    memset(last, 0, count);
-    for (; low < shard_info(s)->docs && ends[low] <= begin + count; low++)
-        last[ends[low] - 1 - begin] = 1;
+    return lap + s->begins[i] + ends[low];
 }
 
-void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens,
-                  uint8_t *last) {
+void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens) {
     const Stream *s = &c->stream[source];
     uint64_t total = s->begins[s->count];
     ASSERT(total > 0);
@@ -198,9 +208,7 @@ void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int
         int i = shard_find(s, begin);
         uint64_t piece = s->begins[i + 1] - begin;  // to the end of this shard
         if (piece > count - done) piece = count - done;
-        uint64_t local = begin - s->begins[i];
-        shard_tokens(s->shards[i], tokens + done, local, piece);
-        mark_ends(s->shards[i], local, piece, last + done);
+        shard_tokens(s->shards[i], tokens + done, begin - s->begins[i], piece);
         done += piece;
         begin = (begin + piece) % total;
     }

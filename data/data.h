@@ -21,6 +21,9 @@ typedef struct DataConfig {
     int64_t shard_tokens;  // a shard holds at most this many tokens (but at least one document)
     double max_invalid;    // share of a text's bytes that may be no UTF-8
     double max_bad_lines;  // share of a source's records that may be damaged
+    // No key: a model knows it.
+    bool eod_given;     // eod ends every document; else the tokenizer's own end token (bpe_end) does
+    int eod;
 } DataConfig;
 extern const Field DATA_FIELDS[];
 extern const int DATA_FIELD_COUNT;
@@ -118,8 +121,13 @@ Hash128 corpus_hash(const Corpus *c);
 int corpus_vocab(const Corpus *c);
 int corpus_eod(const Corpus *c);  // token that ends every document
 const char *corpus_tokenizer_path(const Corpus *c);
-// Held-out text: its tokens (borrowed) and the bytes of text they stand for.
-const int32_t *corpus_holdout(const Corpus *c, int64_t *tokens, int64_t *bytes);
+// Held-out text: documents end to end, each with its end token, and the bytes of text they stand for.
+typedef struct Holdout {
+    const int32_t *ids;    // [tokens], borrowed
+    const uint64_t *ends;  // [docs], exclusive, ascending, borrowed
+    int64_t tokens, docs, bytes;
+} Holdout;
+Holdout corpus_holdout(const Corpus *c);
 const char *corpus_holdout_text_path(const Corpus *c);
 
 // --- loader.c: docs/maths.md 13 ---

@@ -168,20 +168,26 @@ static Status read_shard(IndexShard *s, const PackValue *v) {
     return pack_u64(&s->hash, v, "hash");
 }
 
+static Status read_count(int64_t *out, const PackValue *map, const char *key) {
+    TRY(pack_i64(out, map, key));
+    if (*out < 0) FAIL(E_FORMAT, REBUILD, "'%s' is %lld", key, (long long)*out);
+    return OK;
+}
+
 static Status read_cleaning(Cleaning *c, const PackValue *v) {
     for (int f = 0; f < CLEANING_FIELD_COUNT; f++)
-        TRY(pack_i64(cleaning_count(c, f), v, CLEANING_FIELDS[f].key));
+        TRY(read_count(cleaning_count(c, f), v, CLEANING_FIELDS[f].key));
     return pack_text(c->first, sizeof c->first, v, "first");
 }
 
 static Status read_source(SourceReport *r, const PackValue *v) {
     const PackValue *cleaned;
     TRY(pack_text(r->name, sizeof r->name, v, "name"));
-    TRY(pack_i64(&r->docs, v, "docs"));
-    TRY(pack_i64(&r->bytes, v, "bytes"));
-    TRY(pack_i64(&r->tokens, v, "tokens"));
-    TRY(pack_i64(&r->duplicates, v, "duplicates"));
-    TRY(pack_i64(&r->held_out_docs, v, "held_out_docs"));
+    TRY(read_count(&r->docs, v, "docs"));
+    TRY(read_count(&r->bytes, v, "bytes"));
+    TRY(read_count(&r->tokens, v, "tokens"));
+    TRY(read_count(&r->duplicates, v, "duplicates"));
+    TRY(read_count(&r->held_out_docs, v, "held_out_docs"));
     TRY(pack_f64(&r->weight, v, "weight"));
     TRY(pack_map(&cleaned, v, "cleaned"));
     return read_cleaning(&r->cleaned, cleaned);
@@ -241,8 +247,8 @@ static Status read_sources(Index *ix, const PackValue *root) {
 static Status read_report(CorpusReport *r, const PackValue *root) {
     TRY(pack_bool(&r->embedded_sample, root, "embedded_sample"));
     TRY(pack_f64(&r->bytes_per_token, root, "bytes_per_token"));
-    TRY(pack_i64(&r->holdout_bytes, root, "holdout_bytes"));
-    return pack_i64(&r->holdout_tokens, root, "holdout_tokens");
+    TRY(read_count(&r->holdout_bytes, root, "holdout_bytes"));
+    return read_count(&r->holdout_tokens, root, "holdout_tokens");
 }
 
 static Status index_parse(Index *ix, const PackValue *root) {
@@ -257,9 +263,9 @@ static Status index_parse(Index *ix, const PackValue *root) {
     TRY(read_hash128(&ix->corpus, root, "corpus"));
     TRY(pack_u64(&ix->tokenizer_file, root, "tokenizer_file"));
     TRY(pack_u64(&ix->holdout_file, root, "holdout_file"));
-    TRY(pack_i64(&vocab, root, "vocab"));
-    TRY(pack_i64(&eod, root, "eod"));
-    if (vocab < 1 || vocab > INT32_MAX || eod < 0 || eod >= vocab)
+    TRY(read_count(&vocab, root, "vocab"));
+    TRY(read_count(&eod, root, "eod"));
+    if (vocab < 1 || vocab > INT32_MAX || eod >= vocab)
         FAIL(E_FORMAT, REBUILD, "vocabulary of %lld with end-of-document token %lld",
              (long long)vocab, (long long)eod);
     ix->vocab = (int)vocab;

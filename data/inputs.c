@@ -163,6 +163,7 @@ Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *c
     packout_f64(out, cfg->max_invalid);
     packout_f64(out, cfg->max_bad_lines);
     TRY_GOTO(tokenizer_add(out, cfg->tokenizer));
+    if (cfg->eod_given) packout_i64(out, cfg->eod);
     for (int k = 0; k < in->count; k++) {
         packout_text(out, in->spec[k]);
         if (source_find(in->spec[k]) == NULL) TRY_GOTO(manifest_add(out, in->spec[k]));

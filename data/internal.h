@@ -61,10 +61,10 @@ int corpus__source_count(const Corpus *c);
 const char *corpus__source_name(const Corpus *c, int source);
 int64_t corpus__source_tokens(const Corpus *c, int source);
 const Index *corpus__index(const Corpus *c);
-// Tokens [begin, begin + count) of the source's shards laid end to end, which wrap around; last[i]
-// is 1 when token i is the last of its document.
-void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens,
-                  uint8_t *last);
+// Tokens [begin, begin + count) of the source's shards laid end to end, which wrap around.
+void corpus__read(const Corpus *c, int source, uint64_t begin, size_t count, int32_t *tokens);
+// The first place of that stream, from `place` on, where a document starts. The source has tokens.
+uint64_t corpus__document(const Corpus *c, int source, uint64_t place);
 
 // --- dedup.c ---
 // Collective(comm). Removes from both lists every document whose simplified text another one has:

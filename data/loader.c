@@ -9,10 +9,8 @@
 #include "data/internal.h"
 
 #include "base/rng.h"
-#include "base/split.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct Loader {
     const Corpus *corpus;
@@ -24,19 +22,7 @@ struct Loader {
     LoaderState
         walk;  // where the last call of loader_rows ended: slices in order cost nothing extra
 
-    // Buffers of the batch, for `capacity` rows; `last` is for one row and the token after it.
-    int capacity;
-    int32_t *tokens, *targets;
-    int64_t *pos;
-    int *first;
-    uint8_t *start, *last;
-
-    // With sequence parallelism: the chunks of a row, and where documents start in whole rows.
-    int sp;
-    int *bound;        // (sp+1)
-    int begin, count;  // of this rank's chunk
-    int *doc, *doc_row;
-    int doc_count, doc_capacity;
+    BatchRoom room;
 };
 
 Status loader_open(Loader **out, const Corpus *c, const char *mix, int T, uint64_t seed, int sp,
@@ -45,17 +31,9 @@ Status loader_open(Loader **out, const Corpus *c, const char *mix, int T, uint64
     ASSERT(T > 0 && sp >= 1);
     Loader *l = calloc(1, sizeof *l);
     if (l == NULL) FAIL(E_NOMEM, NULL, "no memory for the loader");
-    *l = (Loader){
-        .corpus = c, .T = T, .seed = seed, .sources = corpus__source_count(c), .sp = sp};
+    *l = (Loader){.corpus = c, .T = T, .seed = seed, .sources = corpus__source_count(c)};
     Status st = OK;
-    l->bound = malloc(((size_t)sp + 1) * sizeof *l->bound);
-    if (l->bound == NULL) {
-        st = err_set(E_NOMEM, NULL, "no memory for the loader");
-        goto done;
-    }
-    split_bounds(l->bound, T, sp);
-    l->begin = l->bound[sp_rank];
-    l->count = l->bound[sp_rank + 1] - l->begin;
+    TRY_GOTO(batch_open(&l->room, T, sp, sp_rank));
 
     const char *names[MAX_SOURCES];
     int64_t tokens[MAX_SOURCES];
@@ -72,21 +50,9 @@ done:
     return st;
 }
 
-static void buffers_free(Loader *l) {
-    free(l->tokens);
-    free(l->targets);
-    free(l->pos);
-    free(l->first);
-    free(l->start);
-    free(l->last);
-    free(l->doc_row);
-}
-
 void loader_close(Loader *l) {
     if (l == NULL) return;
-    buffers_free(l);
-    free(l->bound);
-    free(l->doc);
+    batch_close(&l->room);
     free(l);
 }
 
@@ -147,122 +113,33 @@ static uint64_t sample_begin(const Loader *l, int source, int64_t number) {
 
 // --- what they hold ---
 
-// Micro-batches have one size, so this allocates once.
-static Status buffers_grow(Loader *l, int rows) {
-    if (rows <= l->capacity) return OK;
-    buffers_free(l);
-    // One row has a token more while it is read: the spare one is at the end of the last row.
-    size_t n = (size_t)rows * (size_t)l->count;
-    l->tokens = malloc((n + 1) * sizeof *l->tokens);
-    l->targets = malloc((n + 1) * sizeof *l->targets);
-    l->pos = malloc((n + 1) * sizeof *l->pos);
-    l->first = malloc((n + 1) * sizeof *l->first);
-    l->start = malloc(n + 1);
-    l->last = malloc((size_t)l->count + 1);
-    l->doc_row = malloc(((size_t)rows + 1) * sizeof *l->doc_row);
-    bool good = l->tokens != NULL && l->targets != NULL && l->pos != NULL && l->first != NULL &&
-                l->start != NULL && l->last != NULL && l->doc_row != NULL;
-    l->capacity = good ? rows : 0;
-    if (!good)
-        FAIL(E_NOMEM, "use a smaller train.micro_rows or train.seq",
-             "no memory for a batch of %d rows of %d tokens", rows, l->T);
-    return OK;
-}
-
-// Is the token at `place` of the stream its document's first? Then the token before it was the last
-// of another.
-static bool starts_at(const Loader *l, int source, uint64_t place) {
-    uint8_t before;
-    int32_t unused;
-    uint64_t stream = (uint64_t)corpus__source_tokens(l->corpus, source);
-    corpus__read(l->corpus, source, place + stream - 1, 1, &unused, &before);
-    return before;
-}
-
-static Status doc_add(Loader *l, int start) {
-    if (l->doc_count == l->doc_capacity) {
-        int capacity = l->doc_capacity == 0 ? 64 : 2 * l->doc_capacity;
-        int *more = realloc(l->doc, (size_t)capacity * sizeof *more);
-        if (more == NULL) FAIL(E_NOMEM, NULL, "no memory for the documents of a batch");
-        l->doc = more;
-        l->doc_capacity = capacity;
+// The next row of the batch from the stream: this rank's chunk of it. A source shorter than the row
+// repeats without targets.
+static Status row_fill(Loader *l, int source, int64_t number) {
+    BatchRoom *room = &l->room;
+    const uint64_t begin = sample_begin(l, source, number), end = begin + (uint64_t)l->T;
+    corpus__read(l->corpus, source, begin + (uint64_t)room->begin, (size_t)room->count + 1,
+                 batch_next_tokens(room));
+    for (uint64_t at = corpus__document(l->corpus, source, begin); at <= end;
+         at = corpus__document(l->corpus, source, at + 1)) {
+        TRY(batch_add_document(room, (int)(at - begin)));
     }
-    l->doc[l->doc_count++] = start;
-    return OK;
-}
-
-// Document starts of a whole row, piece by piece: no rank holds more than its chunk.
-static Status scan_documents(Loader *l, int source, uint64_t begin) {
-    enum { PIECE = 1024 };
-    int32_t tokens[PIECE];
-    uint8_t last[PIECE];
-    bool starts = starts_at(l, source, begin);
-    for (int at = 0; at < l->T; at += PIECE) {
-        int n = l->T - at < PIECE ? l->T - at : PIECE;
-        corpus__read(l->corpus, source, begin + (uint64_t)at, (size_t)n, tokens, last);
-        for (int t = 0; t < n; t++) {
-            if (starts) TRY(doc_add(l, at + t));
-            starts = last[t];
-        }
-    }
-    return OK;
-}
-
-// Index in the whole row where the document of the chunk's first token begins.
-static int document_before(const Loader *l, int from) {
-    int first = 0;
-    for (int d = from; d < l->doc_count && l->doc[d] <= l->begin; d++) first = l->doc[d];
-    return first;
-}
-
-// Row `row` of the batch from the stream: this rank's chunk of it. Rows are filled in order: reading
-// one puts its spare token where the next row begins. Adds the number of targets that count.
-static Status row_fill(Loader *l, int row, int source, int64_t number, int64_t *valid) {
-    const size_t at = (size_t)row * (size_t)l->count;
-    const int64_t stream = corpus__source_tokens(l->corpus, source);
-    const uint64_t begin = sample_begin(l, source, number), chunk = begin + (uint64_t)l->begin;
-    corpus__read(l->corpus, source, chunk, (size_t)l->count + 1, l->tokens + at, l->last);
-    l->doc_row[row] = l->doc_count;
-    if (l->sp > 1) TRY(scan_documents(l, source, begin));
-    l->doc_row[row + 1] = l->doc_count;
-
-    int first = l->sp > 1 ? document_before(l, l->doc_row[row]) : 0;
-    for (int i = 0; i < l->count; i++) {
-        int t = l->begin + i;  // index in the whole row
-        bool starts = i == 0 ? starts_at(l, source, chunk) : l->last[i - 1];
-        if (starts) first = t;
-        l->start[at + (size_t)i] = starts;
-        l->first[at + (size_t)i] = first;
-        l->pos[at + (size_t)i] = t - first;
-        // Documents are independent: the end of one does not foretell the next.
-        bool counts = !l->last[i] && t < stream;
-        l->targets[at + (size_t)i] = counts ? l->tokens[at + (size_t)i + 1] : IGNORE_TARGET;
-        *valid += counts;
-    }
+    int64_t stream = corpus__source_tokens(l->corpus, source);
+    batch_add_row(room, stream < l->T ? (int)stream : l->T);
     return OK;
 }
 
 Status loader_rows(Loader *l, Batch *out, int64_t row, int rows) {
     ASSERT(row >= 0 && rows >= 0);
     *out = (Batch){.valid = 0};
-    TRY(buffers_grow(l, rows));
+    TRY(batch_begin(&l->room, rows, l->T));
     walk_to(l, l->state.samples + row);
-    l->doc_count = 0;
-    int64_t valid = 0;
     for (int r = 0; r < rows; r++) {
         int64_t number;
         int source = walk_step(l, &l->walk, &number);
-        TRY(row_fill(l, r, source, number, &valid));
+        TRY(row_fill(l, source, number));
     }
-    *out = (Batch){
-        .seq = {.B = rows, .T = l->count, .pos = l->pos, .first = l->first, .start = l->start},
-        .tokens = l->tokens,
-        .targets = l->targets,
-        .valid = valid};
-    if (l->sp == 1) return OK;
-    out->seq.bound = l->bound;
-    out->seq.doc = l->doc;
-    out->seq.doc_row = l->doc_row;
+    *out = batch_view(&l->room);
     return OK;
 }
 

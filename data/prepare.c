@@ -306,17 +306,16 @@ done:
     return st;
 }
 
-// The token that ends documents, under the names in use.
+// The token that ends documents: a model's, else the one whose name says so.
 static Status eod_find(const Prep *p, uint32_t *eod) {
-    static const char *const names[] = {"<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        int id = bpe_special(p->bpe, names[i]);
-        if (id < 0) continue;
-        *eod = (uint32_t)id;
-        return OK;
-    }
-    FAIL(E_USAGE, "use a tokenizer with a special token <eos>, <|endoftext|> or </s>",
-         "%s: no token that ends a document", p->cfg->tokenizer);
+    int id = p->cfg->eod_given ? p->cfg->eod : bpe_end(p->bpe), vocab = bpe_vocab(p->bpe);
+    *eod = (uint32_t)id;
+    if (id < 0)
+        FAIL(E_USAGE, "name its id in model.eos_id, or have a special token <eos> or <|endoftext|>",
+             "%s: no token that ends a document", p->cfg->tokenizer);
+    if (id < vocab) return OK;
+    FAIL(E_USAGE, "documents end with it: give an id of the tokenizer",
+         "model.eos_id=%d is outside of the vocabulary of %d", id, vocab);
 }
 
 // Trained or read, and the same everywhere. Collective.

@@ -25,7 +25,7 @@ const Field MODEL_FIELDS[] = {
     {"model.rope_base", CFG_F64, AT(rope_base), 1, 1e12, "10000", NULL, "base of RoPE in N and W layers", ""},
     {"model.pad_id", CFG_INT, AT(pad_id), -1, 1 << 24, "0", NULL, "embedding row that starts at zero and learns nothing through the lookup, -1 = none", ""},
     {"model.bos_id", CFG_INT, AT(bos_id), -1, 1 << 24, "1", NULL, "token that begins a text, -1 = none", ""},
-    {"model.eos_id", CFG_INT, AT(eos_id), -1, 1 << 24, "2", NULL, "token that ends a text, -1 = none", ""},
+    {"model.eos_id", CFG_INT, AT(eos_id), -1, 1 << 24, "2", NULL, "token that ends a text and each document of the corpus, -1 = none (documents end as the tokenizer has it)", ""},
     {"model.block", CFG_INT, AT(block), 0, 1 << 20, "0", NULL, "tokens a lightning block, 0 = chosen for the head size", "tokens"},
     {"model.recompute", CFG_BOOL, AT(recompute), 0, 0, "false", NULL, "keep only block inputs and recompute the rest in backward", ""},
 };
@@ -126,6 +126,12 @@ Status model_config_resolve(ModelConfig *m, const Config *origins) {
     TRY(expand_pattern(m));
     TRY(expand_lrpe(m));
     return check_sizes(m);
+}
+
+bool model_config_ends(const ModelConfig *m, int id) {
+    bool ends = id >= 0 && id == m->eos_id;
+    for (int i = 0; i < m->more_eos_count; i++) ends = ends || id == m->more_eos[i];
+    return ends;
 }
 
 static bool has_mixer(const ModelConfig *m, const char *letters) {

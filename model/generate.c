@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/finite.h"
 #include "base/rng.h"
 
 enum { PREFILL_CHUNK = 512 };  // tokens of a prompt at a time: memory does not grow with the prompt
@@ -35,12 +36,14 @@ static int candidate_order(const void *a, const void *b) {
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
+// -1: there is none among numbers that are not. -inf alone is a word: never.
 static int argmax(const real *logits, int V) {
     int best = 0;
-    for (int v = 1; v < V; v++) {
+    for (int v = 0; v < V; v++) {
+        if (isnan(logits[v])) return -1;
         if (logits[v] > logits[best]) best = v;
     }
-    return best;
+    return isfinite(logits[best]) ? best : -1;
 }
 
 // How many of the sorted candidates the filters leave, at least one.
@@ -59,6 +62,7 @@ static int candidates_kept(const Candidate *c, int V, const SampleConfig *cfg) {
 
 int sample_next(const real *logits, int V, const SampleConfig *cfg, int row, int64_t step) {
     int best = argmax(logits, V);
+    if (best < 0) return -1;
     if (cfg->temperature <= 0) return best;
     Candidate *c = malloc((size_t)V * sizeof *c);
     ASSERT(c != NULL);
@@ -198,29 +202,31 @@ static void decode_step(Generation *g) {
     for (size_t i = 0; i < count; i++) g->logits[i] = logits->data[i];
 }
 
-// NaN compares as nothing: drawing would go on with the first tokens of the vocabulary.
-static Status logits_check(const Generation *g) {
-    size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;
-    for (size_t i = 0; i < count; i++) {
-        if (isnan(g->logits[i])) {
-            FAIL(E_DIVERGED, "are the weights of a run that diverged?", "a logit is not a number");
-        }
-    }
-    return OK;
+// No id is banned here, so that -inf, too, comes from an overflow.
+static Status logits_check(const real *logits, int V, int row, int64_t step) {
+    int v = (int)reals_outside(logits, (size_t)V, (real)INFINITY);
+    if (v == V) return OK;
+    FAIL(E_DIVERGED, "are the weights of a run that diverged?",
+         "prompt %d, new token %lld: a logit is not a number (%g for id %d)", row + 1,
+         (long long)step + 1, isnan(logits[v]) ? (double)NAN : (double)logits[v], v);
 }
 
-// Draws each live row's next token and reports it; returns the rows still alive.
-static int draw_tokens(Generation *g, int eos, const SampleConfig *cfg, int64_t step, TokenFn token,
-                       void *user) {
-    int alive = 0, V = g->m->cfg.vocab;
+// Draws each live row's next token and reports it; *alive: rows that go on.
+static Status draw_tokens(Generation *g, bool ends, const SampleConfig *cfg, int64_t step,
+                          TokenFn token, void *user, int *alive) {
+    int V = g->m->cfg.vocab;
+    *alive = 0;
     for (int r = 0; r < g->rows; r++) {
         if (g->next[r] < 0) continue;
-        int id = sample_next(g->logits + (size_t)r * (size_t)V, V, cfg, r, step);
-        bool goes_on = id != eos && token(r, id, user);
+        const real *logits = g->logits + (size_t)r * (size_t)V;
+        TRY(logits_check(logits, V, r, step));
+        int id = sample_next(logits, V, cfg, r, step);
+        bool ended = ends && model_config_ends(&g->m->cfg, id);
+        bool goes_on = !ended && token(r, id, user);
         g->next[r] = goes_on ? id : -1;
-        alive += goes_on;
+        *alive += goes_on;
     }
-    return alive;
+    return OK;
 }
 
 static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
@@ -238,17 +244,17 @@ static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
     return OK;
 }
 
-Status generate(Model *m, const Prompt *prompts, int rows, int eos, const SampleConfig *cfg,
+Status generate(Model *m, const Prompt *prompts, int rows, bool ends, const SampleConfig *cfg,
                 TokenFn token, void *user) {
     TRY(prompts_check(m, prompts, rows));
     if (rows < 1 || cfg->max_new < 1) return OK;
     Generation g;
     Status st = ranks_agree(m, generation_open(&g, m, rows));
     if (st == OK) st = prefill_all(&g, prompts);
-    for (int64_t step = 0; st == OK && step < cfg->max_new; step++) {
+    int alive = rows;
+    for (int64_t step = 0; st == OK && alive > 0 && step < cfg->max_new; step++) {
         if (step > 0) decode_step(&g);
-        st = logits_check(&g);
-        if (st == OK && draw_tokens(&g, eos, cfg, step, token, user) == 0) break;
+        st = draw_tokens(&g, ends, cfg, step, token, user, &alive);
     }
     generation_close(&g);
     return st;

@@ -113,28 +113,6 @@ Status hf__read_positive(double *out, const JsonAt *object, const char *key) {
     return *out > 0 ? OK : json_refuse(&v, "a positive number");
 }
 
-// An id of the vocabulary. `absent` is what the reference class assumes; an explicit null means
-// none.
-static Status read_id(const ModelConfig *m, const JsonAt *top, const char *key, int absent,
-                      int *id) {
-    JsonAt v;
-    int64_t value = -1;
-    TRY(json_member(&v, top, key));
-    *id = v.value == NULL ? absent : -1;
-    if (json_kind(&v) == J_NONE) return OK;
-    TRY(json_int(&value, &v));
-    if (value < -1 || value >= m->vocab) return json_refuse(&v, "null or an id below vocab_size");
-    *id = (int)value;
-    return OK;
-}
-
-// The ids beyond the vocabulary that the reference class would assume are none.
-static Status read_ids(ModelConfig *m, const JsonAt *top, bool assumed) {
-    TRY(read_id(m, top, "pad_token_id", assumed ? 0 : -1, &m->pad_id));
-    TRY(read_id(m, top, "bos_token_id", assumed && m->vocab > 1 ? 1 : -1, &m->bos_id));
-    return read_id(m, top, "eos_token_id", assumed && m->vocab > 2 ? 2 : -1, &m->eos_id);
-}
-
 // A number that must be what follows from others, if it is there.
 static Status check_equal(const JsonAt *top, const char *key, int value, const char *expected) {
     JsonAt v;
@@ -231,7 +209,7 @@ static Status read_transnormer(ModelConfig *m, const JsonAt *top) {
     TRY(hf__read_positive(&m->init_std, top, "init_std"));
     TRY(hf__read_positive(&m->norm_eps, top, "norm_eps"));
     TRY(hf__read_positive(&m->rope_base, top, "rope_base"));
-    return read_ids(m, top, true);
+    return hf__read_ids(m, top, true);
 }
 
 static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
@@ -254,7 +232,7 @@ static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
     TRY(hf__read_positive(&m->init_std, top, "initializer_range"));
     TRY(hf__read_positive(&m->norm_eps, top, "rms_norm_eps"));
     TRY(hf__read_rope(&m->rope_base, top));
-    return read_ids(m, top, false);
+    return hf__read_ids(m, top, false);
 }
 
 // A name that is kept; who has text for the model knows what it means.
@@ -316,13 +294,6 @@ static void write_architecture(JsonOut *out, const char *name, const char *type)
     jsonout_text(out, NULL, name);
     jsonout_close_array(out);
     jsonout_text(out, "model_type", type);
-}
-
-static void write_id(JsonOut *out, const char *key, int id) {
-    if (id < 0)
-        jsonout_none(out, key);
-    else
-        jsonout_int(out, key, id);
 }
 
 static void write_lrpe(JsonOut *out, const ModelConfig *m) {
@@ -391,9 +362,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
     else
         write_transnormer(&out, m);
     if (m->max_positions > 0) jsonout_int(&out, "max_position_embeddings", m->max_positions);
-    write_id(&out, "pad_token_id", m->pad_id);
-    write_id(&out, "bos_token_id", m->bos_id);
-    write_id(&out, "eos_token_id", m->eos_id);
+    hf__write_ids(&out, m);
     jsonout_bool(&out, "tie_word_embeddings", m->tied);
     if (m->normalisation[0] != '\0') jsonout_text(&out, "text_normalisation", m->normalisation);
     jsonout_text(&out, "torch_dtype", dtype == NULL ? "float32" : dtype);

@@ -15,6 +15,12 @@ typedef struct Preset {
 } Preset;
 const Preset *preset_find(const char *name);  // NULL: unknown
 
+// --- hf_ids.c: what pads, begins and ends a text ---
+// m->vocab is known. assumed: ids that are absent are those of the reference class, 0, 1 and 2. E_FORMAT names file,
+// key and value.
+Status hf__read_ids(ModelConfig *m, const JsonAt *top, bool assumed) CHECKED;
+void hf__write_ids(JsonOut *out, const ModelConfig *m);
+
 struct DecodeState {
     const Model *model;
     int B;

@@ -3,11 +3,12 @@
 #pragma once
 
 #include "base/config.h"
+#include "base/json.h"
 #include "parallel/parallel.h"
 #include "tensor/batch.h"
 #include "tensor/ops.h"
 
-enum { MAX_LAYERS = 256 };
+enum { MAX_LAYERS = 256, MAX_ENDS = 16 };
 
 typedef enum { FAMILY_TNL, FAMILY_LLAMA } Family;
 
@@ -28,7 +29,8 @@ typedef struct ModelConfig {
     bool scale_embedding;  // times sqrt(C)
     double norm_eps, init_std, rope_base;
     int pad_id;       // embedding row without gradient through the lookup; -1: none
-    int bos_id, eos_id;  // begin and end of a text, for config.json; -1: none
+    int bos_id, eos_id;  // begin and end of a text; -1: none. eos_id ends the documents of training text
+    int more_eos[MAX_ENDS - 1], more_eos_count;  // of config.json: generation ends at these, too
     int max_positions;   // longest text of config.json, told to other programs only; 0: unknown
     int block;        // tokens a lightning block; 0: chosen
     bool recompute;   // activation recomputation per block
@@ -45,6 +47,10 @@ extern const int MODEL_FIELD_COUNT;
 
 // Applies the preset to every key that is still a default, expands pattern and lrpe, checks that sizes fit. E_USAGE.
 Status model_config_resolve(ModelConfig *m, const Config *origins) CHECKED;
+
+// Does a generated text end with this token?
+bool model_config_ends(const ModelConfig *m, int id);
+void model_config_write_ends(JsonOut *out, const ModelConfig *m);  // "eos_token_id": the id, null, or the list
 
 typedef struct MixerOps MixerOps;
 typedef struct Layer {
@@ -92,7 +98,8 @@ size_t model_parameters(const Model *m);
 double model_flops_per_token(const Model *m);
 
 // --- hf.c: Hugging Face config.json <-> ModelConfig ---
-Status model_config_read_hf(ModelConfig *m, const char *path) CHECKED;  // E_FORMAT names key and value
+// E_FORMAT names key and value. Ids that end a text come from generation_config.json beside it, too.
+Status model_config_read_hf(ModelConfig *m, const char *path) CHECKED;
 char *model_config_write_hf(const ModelConfig *m, const char *dtype);   // JSON text, malloc'ed; dtype "float32"
 // Presets
 void model_presets_list(void (*visit)(const char *name, const char *text, void *user), void *user);

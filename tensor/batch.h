@@ -1,7 +1,11 @@
-// What a step feeds a model: token rows and where each token stands in its document.
+// What a step feeds a model: token rows and where each token stands in its document. Whoever makes batches out of
+// documents fills a BatchRoom: one place decides what is reset and what is no target.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
+
+#include "base/status.h"
 
 enum { IGNORE_TARGET = -100 };
 
@@ -25,3 +29,36 @@ typedef struct Batch {
     const int32_t *targets;  // (B,T) the next token, or IGNORE_TARGET
     int64_t valid;           // targets that are not ignored
 } Batch;
+
+// Memory of a batch, filled row by row: this rank's chunk of each, and where documents start in whole rows.
+typedef struct BatchRoom {
+    int sp, sp_rank;
+    int T, begin, count;  // of the rows at hand: tokens of a whole one, where the chunk begins and its tokens
+    int rows, capacity;   // rows filled, and room for; of `most` tokens a row
+    int most;
+    int *bound;           // (sp+1)
+    int32_t *tokens, *targets;
+    int64_t *pos, valid;
+    int *first, *doc, *doc_row;
+    uint8_t *start;
+    int doc_count, doc_capacity;
+    bool ends;  // a document ends with the whole row that is being filled
+} BatchRoom;
+
+// Rows of at most T tokens, shared by sp ranks (split_bounds). batch_close in any case. E_NOMEM.
+Status batch_open(BatchRoom *r, int T, int sp, int sp_rank) CHECKED;
+void batch_close(BatchRoom *r);
+// Empties the batch, for up to `rows` rows of T tokens. E_NOMEM, but not where rows were as many before.
+Status batch_begin(BatchRoom *r, int rows, int T) CHECKED;
+// Room for the documents of all rows together: so many can be added without failing. E_NOMEM.
+Status batch_reserve_documents(BatchRoom *r, int count) CHECKED;
+// Where the next row's chunk goes: tokens [begin, begin+count) of the whole row and the one after them.
+static inline int32_t *batch_next_tokens(BatchRoom *r) {
+    return r->tokens + (size_t)r->rows * (size_t)r->count;
+}
+// A document starts at token t of the next whole row, 0 <= t <= T, in ascending order. E_NOMEM.
+Status batch_add_document(BatchRoom *r, int t) CHECKED;
+// The next row is complete. Documents are independent: states and positions start anew with each, and its last token
+// has no target; nor have tokens from index `limit` of the whole row on.
+void batch_add_row(BatchRoom *r, int limit);
+Batch batch_view(const BatchRoom *r);  // borrowed until the next batch_begin

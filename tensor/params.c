@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/finite.h"
 #include "base/rng.h"
 #include "base/split.h"
 
@@ -149,6 +150,14 @@ size_t params_elements(const ParamSet *ps) {
     size_t sum = 0;
     for (int i = 0; i < ps->count; i++) sum += ps->rows[i].whole;
     return sum;
+}
+
+const Param *params_find_bad(const ParamSet *ps) {
+    for (int i = 0; i < ps->count; i++) {
+        const Param *p = &ps->rows[i];
+        if (reals_outside(p->data, p->count, (real)INFINITY) < p->count) return p;
+    }
+    return NULL;
 }
 
 uint64_t params_hash(const ParamSet *ps) {

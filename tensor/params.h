@@ -58,5 +58,7 @@ Status params_reserve(ParamSet *ps, bool with_grad) CHECKED;
 void params_init(ParamSet *ps, uint64_t seed);
 void params_zero_grad(ParamSet *ps);
 size_t params_elements(const ParamSet *ps);  // of all global tensors
+// The first row whose share holds a weight that is not finite; NULL: none.
+const Param *params_find_bad(const ParamSet *ps);
 uint64_t params_hash(const ParamSet *ps);    // XXH3 of all weights of this rank, bit for bit
 void params_free(ParamSet *ps);

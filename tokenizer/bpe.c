@@ -182,6 +182,14 @@ int bpe_special(const Bpe *bpe, const char *text) {
     return -1;
 }
 
+int bpe_end(const Bpe *bpe) {
+    static const char *const names[] = {"<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>"};
+    int id = -1;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && id < 0; i++)
+        id = bpe_special(bpe, names[i]);
+    return id;
+}
+
 const char *bpe_token(const Bpe *bpe, int id, size_t *bytes) {
     bool known = id >= 0 && id < bpe->vocab;
     if (bytes != NULL) *bytes = known ? bpe__token_bytes(bpe, id) : 0;

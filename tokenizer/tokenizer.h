@@ -55,6 +55,7 @@ int bpe_vocab(const Bpe *bpe);  // number of ids
 int bpe_merges(const Bpe *bpe);
 uint64_t bpe_hash(const Bpe *bpe, uint64_t *high);  // XXH3-128 of the canonical tokenizer.json
 int bpe_special(const Bpe *bpe, const char *text);  // id, or -1
+int bpe_end(const Bpe *bpe);  // the special token that ends a text, by the names in use; -1: none
 const char *bpe_token(const Bpe *bpe, int id,
                       size_t *bytes);  // the token's bytes; NULL: no such id
 bool bpe_is_special(const Bpe *bpe, int id);

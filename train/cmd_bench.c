@@ -41,6 +41,15 @@ void help_bench(void) {
 
 // ---- starting -----------------------------------------------------------------------------------
 
+// Open MPI refuses to start anything as root until it is asked twice. In a container root is the
+// only user there is, and what is started is this program, which root has just called.
+static void pass_root(void) {
+    static const char *const ASKED[] = {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"};
+    if (geteuid() != 0 || (getenv(ASKED[0]) != NULL && getenv(ASKED[1]) != NULL)) return;
+    for (int i = 0; i < 2; i++) setenv(ASKED[i], "1", 0);
+    log_warn("started by root: %s=1 and %s=1 are set for mpirun", ASKED[0], ASKED[1]);
+}
+
 // OpenBLAS reads its variables when it is loaded and mpirun decides the rank count: both need a new
 // program.
 static Status restart(char **argv) {
@@ -52,6 +61,7 @@ static Status restart(char **argv) {
     program[n] = '\0';
     snprintf(number, sizeof number, "%ld", ranks);
     setenv("OMP_PROC_BIND", "false", 0);
+    pass_root();
     unsetenv("OPENBLAS_CORETYPE");
     unsetenv("OPENBLAS_L2_SIZE");
     const char *words[MAX_WORDS + 16] = {"mpirun", "-n",    number, "--bind-to",
@@ -246,6 +256,9 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     if (st == OK) st = config_set(c, "train.steps=1000000", "bench");
     for (int i = 0; st == OK && i < a->setting_count; i++)
         st = config_set(c, a->settings[i], "command line");
+    if (st == OK && cfg->train.init[0] != '\0')
+        st = err_set(E_USAGE, "give the model's sizes as model.* keys",
+                     "train.init=%s: the bench reads no weights", cfg->train.init);
     if (st == OK) st = run_config_check(cfg);
     if (st == OK) st = model_config_resolve(&cfg->model, c);
     if (st == OK && cfg->model.vocab == 0) cfg->model.vocab = 8192;

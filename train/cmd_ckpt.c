@@ -21,7 +21,8 @@ static const char USAGE[] = "sterna ckpt ls | verify | diff | export, see --help
 
 void help_ckpt(void) {
     puts("usage: sterna ckpt ls RUN_DIR | CKPT_DIR\n"
-         "       sterna ckpt verify STEP_DIR      checks every checksum\n"
+         "       sterna ckpt verify STEP_DIR      checks every checksum, and that all values are "
+         "finite\n"
          "       sterna ckpt diff DIR_A DIR_B     compares the tensors of two directories bit by "
          "bit;\n"
          "                                        exit code 65 when they differ\n"
@@ -56,13 +57,14 @@ static Status list_step(const char *name, void *user) {
     uint64_t bytes = 0;
     TRY(dir_each(path, add_size, (void *[]){path, &bytes}));
     if (checkpoint_manifest(path, &m) != OK) {
-        printf("%-20s %10s %14s %9.2f  not usable: %s\n", name, "-", "-", (double)bytes / 1e6,
-               err_message());
+        print_result("%-20s %10s %14s %9.2f  not usable: %s\n", name, "-", "-", (double)bytes / 1e6,
+                     err_message());
         err_clear();
     } else {
         char layout[64];
         snprintf(layout, sizeof layout, "%d x %d x %d", m.dp, m.sp, m.tp);
-        printf("%-20s %10lld %14s %9.2f\n", name, (long long)m.step, layout, (double)bytes / 1e6);
+        print_result("%-20s %10lld %14s %9.2f\n", name, (long long)m.step, layout,
+                     (double)bytes / 1e6);
     }
     manifest_free(&m);
     return OK;
@@ -75,14 +77,14 @@ static Status list(const Arguments *a) {
     path_join(below, a->words[1], "ckpt");
     Listing l = {.dir = path_is_dir(below) ? below : a->words[1]};
     TRY(dir_each(l.dir, list_step, &l));
-    if (l.count == 0) printf("%s: no checkpoints\n", l.dir);
+    if (l.count == 0) print_result("%s: no checkpoints\n", l.dir);
     return OK;
 }
 
 static Status verify(const Arguments *a) {
     if (a->word_count != 2) FAIL(E_USAGE, USAGE, "`ckpt verify` takes one step directory");
     TRY(checkpoint_verify(a->words[1]));
-    printf("%s: valid\n", a->words[1]);
+    print_result("%s: valid\n", a->words[1]);
     return OK;
 }
 
@@ -104,8 +106,8 @@ static Status largest_difference(const StFile *fa, const StTensor *a, const StFi
     *out = 0;
     for (uint64_t at = 0; at < total && st == OK; at += PIECE) {
         uint64_t n = total - at < PIECE ? total - at : PIECE;
-        st = st_read_reals(fa, a, x, at, n);
-        if (st == OK) st = st_read_reals(fb, b, y, at, n);
+        st = st_peek_reals(fa, a, x, at, n);
+        if (st == OK) st = st_peek_reals(fb, b, y, at, n);
         for (uint64_t i = 0; st == OK && i < n; i++) {
             double d = fabs((double)x[i] - (double)y[i]);
             if (isnan(d)) d = memcmp(&x[i], &y[i], sizeof(real)) == 0 ? 0 : INFINITY;
@@ -130,15 +132,15 @@ static Status diff_tensor(Diff *d, const StFile *fa, const StTensor *a, const St
     }
     d->different++;
     if (b == NULL) {
-        printf("%-44s only in %s\n", a->name, d->a);
+        print_result("%-44s only in %s\n", a->name, d->a);
     } else if (!same_shape(a, b)) {
-        printf("%-44s another type or shape\n", a->name);
+        print_result("%-44s another type or shape\n", a->name);
     } else if (a->dtype == DTYPE_I64 || a->dtype == DTYPE_I32) {
-        printf("%-44s other integers\n", a->name);
+        print_result("%-44s other integers\n", a->name);
     } else {
         double largest;
         TRY(largest_difference(fa, a, fb, b, &largest));
-        printf("%-44s differs by at most %.3g\n", a->name, largest);
+        print_result("%-44s differs by at most %.3g\n", a->name, largest);
     }
     return OK;
 }
@@ -150,7 +152,7 @@ static Status diff_open_files(Diff *d, const StFile *fa, const StFile *fb) {
         if (st_find(fa, b->name) != NULL) continue;
         d->tensors++;
         d->different++;
-        printf("%-44s only in %s\n", b->name, d->b);
+        print_result("%-44s only in %s\n", b->name, d->b);
     }
     return OK;
 }

@@ -3,9 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "data/sources/sources.h"
 #include "train/commands.h"
-#include "train/run.h"
+#include "train/start.h"
 
 static const char USAGE[] = "sterna data run [CONFIG.yaml] [data.key=value ...] | "
                             "sterna data verify DIR | sterna data sources";
@@ -30,14 +31,14 @@ static double megabytes(int64_t bytes) {
 
 static void print_row(const SourceReport *s) {
     double ratio = s->tokens > 0 ? (double)s->bytes / (double)s->tokens : 0;
-    printf("%-16s %8lld %10lld %9lld %9.2f %12lld %11.3f %7.3f\n", s->name, (long long)s->docs,
-           (long long)s->duplicates, (long long)s->held_out_docs, megabytes(s->bytes),
-           (long long)s->tokens, ratio, s->weight);
+    print_result("%-16s %8lld %10lld %9lld %9.2f %12lld %11.3f %7.3f\n", s->name,
+                 (long long)s->docs, (long long)s->duplicates, (long long)s->held_out_docs,
+                 megabytes(s->bytes), (long long)s->tokens, ratio, s->weight);
 }
 
 static void print_cleaned(const SourceReport *s) {
     char text[CLEANING_TEXT_BYTES];
-    if (cleaning_text(text, &s->cleaned)) printf("%s: %s\n", s->name, text);
+    if (cleaning_text(text, &s->cleaned)) print_result("%s: %s\n", s->name, text);
 }
 
 static void print_report(const CorpusReport *r, const char *cache) {
@@ -58,8 +59,8 @@ static void print_report(const CorpusReport *r, const char *cache) {
     for (int i = 0; i < r->count; i++) print_cleaned(&r->source[i]);
     printf("held-out text: %.2f MB, %lld tokens\n", megabytes(r->holdout_bytes),
            (long long)r->holdout_tokens);
-    printf("corpus: %s/corpus%s%s\n", cache, r->reused ? " (as it was)" : "",
-           r->embedded_sample ? " (only the sample text in the program)" : "");
+    print_result("corpus: %s/corpus%s%s\n", cache, r->reused ? " (as it was)" : "",
+                 r->embedded_sample ? " (only the sample text in the program)" : "");
 }
 
 static Status read_config(Config *c, const Arguments *a) {
@@ -69,7 +70,8 @@ static Status read_config(Config *c, const Arguments *a) {
     return OK;
 }
 
-// Collective(world). A whole training configuration is accepted; only its data section matters.
+// Collective(world). A whole training configuration is accepted; its data section matters, and the
+// model it starts from.
 static Status data_run(const Arguments *a) {
     RunConfig *cfg = calloc(1, sizeof *cfg);
     CorpusReport *report = calloc(1, sizeof *report);
@@ -81,7 +83,8 @@ static Status data_run(const Arguments *a) {
     Status st = OK;
     TRY_GOTO(parallel_agree(read_config(c, a)));
     TRY_GOTO(mesh_open(&mesh, &(ParallelConfig){.dp = 0, .sp = 1, .tp = 1}));
-    st = corpus_prepare(report, &cfg->data, &mesh);
+    st = start_take(cfg, c, &mesh);
+    if (st == OK) st = corpus_prepare(report, &cfg->data, &mesh);
     if (st == OK && mesh.rank == 0) print_report(report, cfg->data.cache);
     mesh_close(&mesh);
 done:
@@ -97,12 +100,11 @@ static Status data_verify(const Arguments *a) {
     if (a->word_count != 2) FAIL(E_USAGE, USAGE, "`data verify` takes one directory");
     Corpus *c = NULL;
     TRY(corpus_open(&c, a->words[1]));
-    int64_t tokens, bytes;
     char hash[33];
-    corpus_holdout(c, &tokens, &bytes);
+    Holdout held = corpus_holdout(c);
     hash128_hex(hash, corpus_hash(c));
-    printf("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
-           a->words[1], corpus_vocab(c), (long long)tokens, (long long)bytes, hash);
+    print_result("%s: valid\nvocabulary  %d\nheld out    %lld tokens, %lld bytes\nhash        %s\n",
+                 a->words[1], corpus_vocab(c), (long long)held.tokens, (long long)held.bytes, hash);
     corpus_close(c);
     return OK;
 }

@@ -22,8 +22,8 @@ void help_eval(void) {
          "[model.key=value ...] [parallel.key=value ...]\n\n"
          "Prints nats/token and bits/byte. Every token but the first is predicted once, from the "
          "tokens before\n"
-         "it in its window. Windows are dealt to ranks; with parallel.sp and\n"
-         "parallel.tp ranks share each of them.\n");
+         "it in its window; bytes are those of the predicted tokens. Windows are dealt to ranks;\n"
+         "with parallel.sp and parallel.tp ranks share each of them.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }
 
@@ -33,12 +33,12 @@ typedef struct Eval {
     Tape *tape;
     Window window;
     int32_t *ids;
-    size_t count, bytes;  // bytes: of the tokens that are predicted
+    size_t count;
 } Eval;
 
 static Status read_text(Eval *e) {
     char *text = NULL;
-    size_t bytes = 0, capacity = 0, first = 0;
+    size_t bytes = 0, capacity = 0;
     Encoder *encoder = NULL;
     TRY(model_text_read(&text, &bytes, text_path, e->dir.model.cfg.normalisation));
     Status st = encoder_open(&encoder, e->dir.bpe);
@@ -55,8 +55,6 @@ static Status read_text(Eval *e) {
              "%s: the tokenizer has %d tokens, the model %d", model_path, bpe_vocab(e->dir.bpe),
              e->dir.model.cfg.vocab);
     }
-    bpe_token(e->dir.bpe, e->ids[0], &first);
-    e->bytes = bytes - first;
     return OK;
 }
 
@@ -77,14 +75,18 @@ static Status eval_open(Eval *e, int T, const Arguments *a) {
     return reserve_tape(e);
 }
 
-static void eval_print(Eval *e) {
-    WindowSum sum = {0, 0};
-    window_losses(&e->window, &sum, e->tape, &e->dir.model, e->ids, (int64_t)e->count);
-    double total[2] = {sum.nats, sum.tokens};
-    comm_sum_doubles(e->mesh.world, total, 2);
-    if (e->mesh.rank != 0) return;
-    printf("tokens      %.0f\nbytes       %zu\nnats/token  %.6f\nbits/byte   %.6f\n", total[1],
-           e->bytes, total[0] / total[1], total[0] / log(2.0) / (double)e->bytes);
+// Collective(world).
+static Status eval_print(Eval *e) {
+    uint64_t end = e->count;  // one document
+    WindowText text = {
+        .ids = e->ids, .ends = &end, .count = (int64_t)e->count, .docs = 1, .bpe = e->dir.bpe};
+    WindowSum sum = {.bad = 0};
+    window_losses(&e->window, &sum, e->tape, &e->dir.model, &text);
+    TRY(window_total(&sum, &e->mesh, text_path));
+    if (e->mesh.rank != 0) return OK;
+    printf("tokens      %.0f\nbytes       %.0f\nnats/token  %.6f\nbits/byte   %.6f\n", sum.tokens,
+           sum.bytes, sum.nats / sum.tokens, sum.nats / log(2.0) / sum.bytes);
+    return OK;
 }
 
 static void eval_close(Eval *e) {
@@ -117,7 +119,7 @@ Status cmd_eval(int argc, char **argv) {
     Eval e = {.count = 0};
     TRY(modeldir_mesh(&e.mesh, &a));
     st = agree(eval_open(&e, T, &a), e.mesh.world);
-    if (st == OK) eval_print(&e);
+    if (st == OK) st = eval_print(&e);
     eval_close(&e);
     return st;
 }

@@ -56,12 +56,19 @@ typedef struct RowOut {
 typedef struct Output {
     const Bpe *bpe;
     RowOut *rows;
+    const char *prompt;  // printed in front of what comes first: a model that fails prints nothing
+    size_t prompt_bytes;
     bool stream;
 } Output;
 
 // Ranks that share the model go through the same motions; the first one prints.
 static bool is_printing(void) {
     return parallel_world_rank() == 0;
+}
+
+static void print_prompt(Output *o) {
+    if (o->prompt != NULL && is_printing()) print_text(o->prompt, o->prompt_bytes);
+    o->prompt = NULL;
 }
 
 // Bytes at the end of a text that may be the beginning of the stop text.
@@ -77,7 +84,7 @@ static void print_ready(RowOut *r, bool end) {
         while (n > 0 && ((unsigned char)r->text[r->printed + n] & 0xC0) == 0x80) n--;
     }
     if (is_printing()) {
-        fwrite(r->text + r->printed, 1, n, stdout);
+        print_text(r->text + r->printed, n);
         fflush(stdout);
     }
     r->printed += n;
@@ -141,6 +148,7 @@ static bool cut_at_stop(RowOut *r) {
 static bool take_token(int row, int token, void *user) {
     Output *o = user;
     RowOut *r = &o->rows[row];
+    print_prompt(o);
     size_t bytes = 0;
     const char *piece = o->bpe == NULL ? NULL : bpe_token(o->bpe, token, &bytes);
     if (piece != NULL && !bpe_is_special(o->bpe, token)) append_text(r, piece, bytes, false);
@@ -265,12 +273,14 @@ static Status generate_open(ModelDir *d, Prompts *p, SampleConfig *sampling, con
 }
 
 static Status generate_prompts(ModelDir *d, const Prompts *p, const SampleConfig *sampling) {
-    Output o = {.bpe = d->bpe, .stream = p->count == 1};
+    Output o = {.bpe = d->bpe,
+                .prompt = print_ids == NULL ? p->shown : NULL,
+                .prompt_bytes = p->shown_bytes,
+                .stream = p->count == 1};
     o.rows = calloc((size_t)p->count, sizeof *o.rows);
     ASSERT(o.rows != NULL);
-    if (p->shown != NULL && print_ids == NULL && is_printing())
-        fwrite(p->shown, 1, p->shown_bytes, stdout);
-    Status st = generate(&d->model, p->list, p->count, d->eos, sampling, take_token, &o);
+    Status st = generate(&d->model, p->list, p->count, d->bpe != NULL, sampling, take_token, &o);
+    if (st == OK) print_prompt(&o);
     for (int r = 0; r < p->count; r++) {
         if (st == OK) print_row(&o.rows[r], r > 0);
         free(o.rows[r].text);

@@ -7,6 +7,7 @@
 #include "tensor/threads.h"
 #include "train/commands.h"
 #include "train/plan.h"
+#include "train/start.h"
 
 static const char *ranks_text = "1", *presets_flag, *preset_text, *vocab_text, *memory_text,
                   *threads_option;
@@ -156,7 +157,7 @@ static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
         TRY(config_set(c, setting, "--preset"));
     }
     for (int i = 0; i < a->setting_count; i++) TRY(config_set(c, a->settings[i], "command line"));
-    TRY(model_config_resolve(&cfg->model, c));
+    TRY(start_resolve_model(cfg, c));
     if (cfg->model.vocab == 0) {
         cfg->model.vocab = (int)vocab;
         log_info("vocabulary not fixed: planning for %d", cfg->model.vocab);

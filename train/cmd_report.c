@@ -1,6 +1,7 @@
 // sterna report: writes report.html of a run directory and prints its closing table.
 #include <stdio.h>
 
+#include "base/log.h"
 #include "train/commands.h"
 #include "train/report_internal.h"
 
@@ -16,8 +17,8 @@ static void print_source(const ReportSource *s) {
     char tokens[NUMBER_BYTES];
     number__count(tokens, s->tokens);
     double ratio = s->tokens > 0 ? (double)s->bytes / (double)s->tokens : 0;
-    printf("%-16s %9.2f %14s %11.3f %7.3f\n", s->name, s->bytes < 0 ? 0 : (double)s->bytes / 1e6,
-           tokens, ratio, s->weight);
+    print_result("%-16s %9.2f %14s %11.3f %7.3f\n", s->name,
+                 s->bytes < 0 ? 0 : (double)s->bytes / 1e6, tokens, ratio, s->weight);
 }
 
 static void print_corpus(const Report *r) {
@@ -33,11 +34,11 @@ static void print_bits(const Report *r) {
     int i = 0;
     // The model takes its place among the compressors, which come best first.
     for (; i < r->compressor_count && r->compressor[i].value < r->bits_per_byte; i++) {
-        printf("  %-24s %8.4f\n", r->compressor[i].name, r->compressor[i].value);
+        print_result("  %-24s %8.4f\n", r->compressor[i].name, r->compressor[i].value);
     }
     printf("  %-24s %8.4f  <-\n", "this model", r->bits_per_byte);
     for (; i < r->compressor_count; i++) {
-        printf("  %-24s %8.4f\n", r->compressor[i].name, r->compressor[i].value);
+        print_result("  %-24s %8.4f\n", r->compressor[i].name, r->compressor[i].value);
     }
 }
 
@@ -55,7 +56,7 @@ static void print_summary(const Report *r, const char *path) {
     printf("\n%-26s %s\n", "tokens", text);
     if (r->tokens_per_s > 0) printf("%-26s %.0f\n", "tokens/s, mean", r->tokens_per_s);
     print_bits(r);
-    printf("%-26s %s\n", "report", path);
+    print_result("%-26s %s\n", "report", path);
 }
 
 Status cmd_report(int argc, char **argv) {

@@ -222,7 +222,7 @@ static Status decode(const Bpe *bpe, const Arguments *a) {
     if (st == OK) {
         char *out = bpe_decode(bpe, ids, count, true, &bytes);
         ASSERT(out != NULL);
-        fwrite(out, 1, bytes, stdout);
+        print_text(out, bytes);
         free(out);
     }
     free(ids);

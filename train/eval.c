@@ -1,32 +1,35 @@
 // Held-out evaluation: windows of tokens, dealt to ranks in turn; sums in double, folded in rank
 // order.
 #include <math.h>
+#include <stdio.h>
 
 #include "train/run.h"
 #include "train/windows.h"
 
 Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) {
-    int64_t count, bytes;
-    const int32_t *ids = corpus_holdout(run->corpus, &count, &bytes);
-    int64_t all = count;
-    if (limit_tokens > 0 && limit_tokens < count) count = limit_tokens;
+    Holdout held = corpus_holdout(run->corpus);
+    WindowText text = {.ids = held.ids,
+                       .ends = held.ends,
+                       .count = held.tokens,
+                       .docs = held.docs,
+                       .marked = true,
+                       .bpe = run->bpe};
+    if (limit_tokens > 0 && limit_tokens < text.count) text.count = limit_tokens;
     Window w = {0};
     Status st = agree(window_open(&w, run->cfg.train.eval_seq, &run->mesh), run->mesh.world);
-    WindowSum sum = {0, 0};
+    WindowSum sum = {.bad = 0};
     tape_set_hooks(run->tape, NULL);
-    if (st == OK) {
-        window_losses(&w, &sum, run->tape, &run->model, ids, count);
-    }
+    if (st == OK) window_losses(&w, &sum, run->tape, &run->model, &text);
     window_close(&w);
     TRY(st);
-    double total[2] = {sum.nats, sum.tokens};
-    comm_sum_doubles(run->mesh.world, total, 2);
-    // Of the text's bytes, the share that was looked at, where it was cut.
-    double seen = all > 0 ? (double)bytes * ((double)count / (double)all) : 0;
-    *out = (EvalResult){.tokens = (int64_t)total[1], .bytes = (int64_t)seen};
-    if (total[1] > 0) {
-        out->nats_per_token = total[0] / total[1];
-        out->bits_per_byte = total[0] / log(2.0) / seen;
-    }
+    char what[48];
+    snprintf(what, sizeof what, "held-out text at step %lld", (long long)run->step);
+    TRY(window_total(&sum, &run->mesh, what));
+    *out = (EvalResult){.tokens = 0};
+    if (sum.bytes <= 0) return OK;  // ends of documents alone are no text
+    *out = (EvalResult){.nats_per_token = sum.nats / sum.tokens,
+                        .bits_per_byte = sum.nats / log(2.0) / sum.bytes,
+                        .tokens = (int64_t)sum.tokens,
+                        .bytes = (int64_t)sum.bytes};
     return OK;
 }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "tensor/threads.h"
 #include "train/run.h"
+#include "train/start.h"
 
 enum { PROBE_WARM = 2, PROBE_STEPS = 6 };  // steps thrown away, steps measured for the time budget
 
@@ -108,8 +109,7 @@ static Status sample_run(Sample *s, Run *run) {
     int32_t *end = s->ids + s->count;
     size_t bytes;
     Prompt p = {s->ids, (int)s->count};
-    TRY(generate(&run->model, &p, 1, run->model.cfg.eos_id, &run->cfg.sample, collect_sample,
-                 &end));
+    TRY(generate(&run->model, &p, 1, true, &run->cfg.sample, collect_sample, &end));
     if (run->mesh.rank != 0) return OK;
     snprintf(name, sizeof name, "samples/step_%08lld.txt", (long long)run->step);
     path_join(path, run->cfg.train.run_dir, name);
@@ -126,7 +126,7 @@ static Status write_sample(Run *run) {
     Status st = agree(takes_part ? sample_open(&s, run) : OK, run->mesh.world);
     if (st == OK) st = agree(s.count > 0 ? sample_run(&s, run) : OK, run->mesh.world);
     free(s.ids);
-    return st;
+    return st == OK ? OK : err_context(st, "sample at step %lld", (long long)run->step);
 }
 
 static Status evaluate(Run *run, bool final) {
@@ -287,7 +287,8 @@ static void write_failure(const Run *run, Status failure) {
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
     TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
-    Status st = run_open(run, cfg, origins);
+    run->cfg.train.steps = cfg->train.steps;  // as an earlier process measured it
+    Status st = run_open(run, origins);
     if (st == OK) st = run_from_start(run, cfg, origins);
     if (st != OK && st != E_STOPPED && mesh->rank == 0) write_failure(run, st);
     if (run->lock >= 0) close(run->lock);
@@ -298,7 +299,8 @@ Status train_run(RunConfig *cfg, Config *origins) {
     Run run = {.cfg = *cfg, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->parallel));
     signals_catch();
-    Status st = rundir_open(cfg, origins, &run.mesh);
+    Status st = start_take(&run.cfg, origins, &run.mesh);
+    if (st == OK) st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
     run_close(&run);
     mesh_close(&run.mesh);

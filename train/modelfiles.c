@@ -34,7 +34,7 @@ static Status write_generation(const ModelFiles *f, const char *dir) {
     JsonOut w = {.indent = 2};
     jsonout_open_object(&w, NULL);
     if (f->cfg->bos_id >= 0) jsonout_int(&w, "bos_token_id", f->cfg->bos_id);
-    if (f->cfg->eos_id >= 0) jsonout_int(&w, "eos_token_id", f->cfg->eos_id);
+    if (f->cfg->eos_id >= 0) model_config_write_ends(&w, f->cfg);
     if (f->cfg->pad_id >= 0) jsonout_int(&w, "pad_token_id", f->cfg->pad_id);
     return write_json(dir, "generation_config.json", &w);
 }

@@ -395,6 +395,7 @@ static void write_missing(FILE *out, const Report *r) {
         {r->exit_reason[0] == '\0', "exit.json is missing"},
         {r->torn_lines > 0, "metrics.jsonl has lines that cannot be read"},
         {r->damage[0] != '\0', r->damage},
+        {r->lost_values > 0, "metrics.jsonl has values that are not finite"},
     };
     const char *before = "<footer>Not in this report: ";
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {

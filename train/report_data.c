@@ -67,7 +67,7 @@ void series__smooth(Series *out, const Series *in) {
 
 // ---- metrics.jsonl -----------------------------------------------------------------------------
 
-// Null stands for a value that was not finite: NAN, as when there is none.
+// NAN when there is none.
 static Status number(double *out, const JsonAt *object, const char *key) {
     *out = NAN;
     return json_opt_number(out, object, key);
@@ -76,46 +76,62 @@ static Status number(double *out, const JsonAt *object, const char *key) {
 // A whole line, before anything of it is taken.
 typedef struct Line {
     const char *kind;
-    int64_t step, tokens_seen;
+    int64_t step, tokens_seen, tokens;
     bool final;
-    double loss, lr, gnorm, tok_s, step_s, tokens, bits, nats;
+    int lost;  // values that were not finite: the writer puts null there, as JSON has no word for them
+    double loss, lr, gnorm, tok_s, step_s, bits, nats;
 } Line;
 
+static Status measured(double *out, int *lost, const JsonAt *line, const char *key) {
+    JsonAt v;
+    TRY(number(out, line, key));
+    TRY(json_member(&v, line, key));
+    *lost += v.value != NULL && isnan(*out);
+    return OK;
+}
+
 static Status read_line(Line *l, const JsonAt *line) {
-    *l = (Line){.kind = "", .tokens_seen = -1};
+    *l = (Line){.kind = "", .tokens_seen = -1, .tokens = -1};
     TRY(json_opt_text(&l->kind, line, "kind"));
     TRY(json_need_int(&l->step, line, "step"));
     TRY(json_opt_int(&l->tokens_seen, line, "tokens_seen"));
     TRY(json_opt_bool(&l->final, line, "final"));
-    TRY(number(&l->loss, line, "loss"));
+    TRY(measured(&l->loss, &l->lost, line, "loss"));
     TRY(number(&l->lr, line, "lr"));
-    TRY(number(&l->gnorm, line, "gnorm"));
+    TRY(measured(&l->gnorm, &l->lost, line, "gnorm"));
     TRY(number(&l->tok_s, line, "tok_s"));
     TRY(number(&l->step_s, line, "step_s"));
-    TRY(number(&l->tokens, line, "tokens"));
-    TRY(number(&l->bits, line, "bits_per_byte"));
+    TRY(json_opt_int(&l->tokens, line, "tokens"));
+    TRY(measured(&l->bits, &l->lost, line, "bits_per_byte"));
     return number(&l->nats, line, "nats_per_token");
 }
 
 static void add_step(Report *r, const Line *l, double *tokens) {
+    r->lost_values += l->lost;
     series_add(&r->loss, (double)l->step, l->loss);
     series_add(&r->rate, (double)l->step, l->lr);
     series_add(&r->norm, (double)l->step, l->gnorm);
     series_add(&r->speed, (double)l->step, l->tok_s);
     r->steps = l->step;
     if (l->tokens_seen >= 0) r->tokens_seen = l->tokens_seen;
-    if (isfinite(l->step_s) && isfinite(l->tokens)) {
+    if (isfinite(l->step_s) && l->tokens >= 0) {
         r->seconds += l->step_s;
-        *tokens += l->tokens;
+        *tokens += (double)l->tokens;
     }
 }
 
 static void add_eval(Report *r, const Line *l) {
+    r->lost_values += l->lost;
     series_add(&r->bits, (double)l->step, l->bits);
     if (!isfinite(l->bits)) return;
     r->bits_per_byte = l->bits;
     r->nats_per_token = l->nats;
     r->is_final = l->final;
+}
+
+// The page says why something is left out: the first reason.
+static void note_damage(Report *r) {
+    if (r->damage[0] == '\0') snprintf(r->damage, sizeof r->damage, "%s", err_message());
 }
 
 static void add_line(Report *r, const char *text, size_t bytes, double *tokens) {
@@ -125,12 +141,10 @@ static void add_line(Report *r, const char *text, size_t bytes, double *tokens) 
     Status st = json_open(&root, text, bytes, "metrics.jsonl");
     JsonAt top = json_top(root, "metrics.jsonl", NULL);
     if (st == OK) st = read_line(&line, &top);
-    if (st != OK)
-        r->torn_lines++;
-    else if (strcmp(line.kind, "step") == 0)
-        add_step(r, &line, tokens);
-    else if (strcmp(line.kind, "eval") == 0)
-        add_eval(r, &line);
+    if (st != OK) r->torn_lines++;
+    if (st != OK) note_damage(r);
+    if (st == OK && strcmp(line.kind, "step") == 0) add_step(r, &line, tokens);
+    if (st == OK && strcmp(line.kind, "eval") == 0) add_eval(r, &line);
     json_close(root);
 }
 
@@ -158,11 +172,7 @@ static void read_metrics(Report *r) {
 
 // ---- the JSON files ----------------------------------------------------------------------------
 
-// A piece with a value that cannot be read is left out whole, and the page says why.
-static void note_damage(Report *r) {
-    if (r->damage[0] == '\0') snprintf(r->damage, sizeof r->damage, "%s", err_message());
-}
-
+// A piece with a value that cannot be read is left out whole.
 static void take_piece(Report *r, const char *name, Status (*take)(Report *r, const JsonAt *top)) {
     size_t bytes = 0;
     Json *root = NULL;
@@ -287,7 +297,9 @@ static Status take_comm(Report *r, const JsonAt *top) {
     TRY(count(&r->comm_dp, top, "dp"));
     TRY(count(&r->comm_sp, top, "sp"));
     TRY(count(&r->comm_tp, top, "tp"));
-    TRY(number(&r->comm_steps, top, "steps"));
+    int64_t steps;
+    TRY(count(&steps, top, "steps"));
+    r->comm_steps = steps < 0 ? NAN : (double)steps;
     return number(&r->comm_s, top, "step_s");
 }
 

@@ -47,6 +47,7 @@ typedef struct Report {
     double nats_per_token, bits_per_byte;  // the last evaluation
     bool is_final;                         // that was made when training had ended
     int64_t torn_lines;                    // lines that could not be read
+    int64_t lost_values;                   // that were not finite
 
     ReportSource source[REPORT_SOURCES];
     int source_count;

@@ -13,21 +13,6 @@ int64_t run_global_rows(const Run *run) {
     return run->cfg.train.batch_tokens / run->cfg.train.seq;
 }
 
-// With train.init, the imported config.json decides the model and its tokenizer.json the tokenizer.
-static Status take_imported_config(RunConfig *cfg) {
-    if (cfg->train.init[0] == '\0') return OK;
-    char path[PATH_BYTES];
-    path_join(path, cfg->train.init, "config.json");
-    TRY(model_config_read_hf(&cfg->model, path));
-    TRY(normalisation_check(cfg->model.normalisation, path));
-    if (cfg->model.tied) TRY(hf_check_tied(cfg->train.init));
-    path_join(path, cfg->train.init, "tokenizer.json");
-    if (cfg->data.tokenizer[0] != '\0' || !path_exists(path)) return OK;
-    if (strlen(path) >= TEXT_BYTES) FAIL(E_USAGE, "use a shorter path", "train.init: %s", path);
-    snprintf(cfg->data.tokenizer, TEXT_BYTES, "%s", path);
-    return OK;
-}
-
 static Status open_corpus(Run *run) {
     char dir[PATH_BYTES];
     TRY(corpus_prepare(&run->corpus_report, &run->cfg.data, &run->mesh));
@@ -56,9 +41,11 @@ static Status open_model(Run *run, const Config *origins) {
     ModelConfig *m = &run->cfg.model;
     int vocab = corpus_vocab(run->corpus);
     take_special_ids(m, run, origins);
-    if (run->cfg.train.init[0] == '\0') m->max_positions = 0;
+    if (run->cfg.train.init[0] == '\0') {
+        m->max_positions = 0;
+        TRY(model_config_resolve(m, origins));
+    }
     if (m->max_positions < run->cfg.train.seq) m->max_positions = run->cfg.train.seq;
-    TRY(model_config_resolve(m, run->cfg.train.init[0] == '\0' ? origins : NULL));
     if (m->vocab == 0) m->vocab = vocab;
     snprintf(m->normalisation, sizeof m->normalisation, "%s", NORMALISATION);
     if (m->vocab < vocab) {
@@ -152,9 +139,7 @@ Status run_reset(Run *run) {
     return agree(st, run->mesh.world);
 }
 
-Status run_open(Run *run, const RunConfig *cfg, Config *origins) {
-    run->cfg = *cfg;
-    TRY(agree(take_imported_config(&run->cfg), run->mesh.world));
+Status run_open(Run *run, const Config *origins) {
     TRY(open_corpus(run));
     TRY(agree(open_model(run, origins), run->mesh.world));
     TRY(agree(run_open_training(run), run->mesh.world));

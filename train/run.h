@@ -95,7 +95,8 @@ typedef struct Run {
 } Run;
 
 // --- run.c: Collective(world). On failure everything is left for run_close ---
-Status run_open(Run *run, const RunConfig *cfg, Config *origins) CHECKED;
+// run->cfg is what start_take made of the configuration.
+Status run_open(Run *run, const Config *origins) CHECKED;
 void run_close(Run *run);
 int64_t run_global_rows(const Run *run);      // sequences of a global batch
 // Rows a micro-batch: the configured number, else about 8192 tokens a rank, never more than the largest share.
@@ -124,8 +125,8 @@ typedef struct EvalResult {
     double nats_per_token, bits_per_byte;
     int64_t tokens, bytes;
 } EvalResult;
-// Held-out text in windows of train.eval_seq tokens, each token predicted once; windows are dealt to ranks.
-// limit_tokens 0: all of it. Collective(world).
+// Held-out text in windows of train.eval_seq tokens (windows.h); windows are dealt to ranks. limit_tokens 0: all of
+// it; no text in what is looked at: 0 tokens. E_DIVERGED: the loss is not finite. Collective(world).
 Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) CHECKED;
 
 // --- state.c: checkpoints of a run. Collective(world) ---

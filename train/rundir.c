@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "train/run.h"
+#include "train/start.h"
 
 // Keys that change no number of a run beyond rounding: they may differ when it is resumed.
 static const char *const FREE_KEYS[] = {"train.run_dir",
@@ -177,6 +177,7 @@ static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
         cfg->train.steps = used.train.steps;
         TRY(st);
     }
+    start_tell_origins(origins, &cfg->model, &run->cfg.model);
     *cfg = run->cfg;  // the table's target: presets, vocabulary and micro-batch as resolved
     path_join(path, cfg->train.run_dir, "config.resolved.yaml");
     TRY(config_write(origins, path));

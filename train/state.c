@@ -251,11 +251,12 @@ static Status export_here(const Run *run, const char *dir) {
     TRY(dir_make(dir));
     path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
-    TRY(checkpoint_export_weights(ckpt, run->step, path));
+    Dtype stored;
+    TRY(checkpoint_export_weights(ckpt, run->step, path, &stored));
     ModelFiles files = {.cfg = &run->model.cfg,
                         .bpe = run->bpe,
                         .tokenizer = run->tokenizer,
-                        .dtype = sizeof(real) == 8 ? "float64" : "float32"};
+                        .dtype = stored == DTYPE_F64 ? "float64" : "float32"};
     return modelfiles_write(&files, dir);
 }
 

@@ -1,6 +1,7 @@
 // One optimizer step: gradients of this rank's share of the global batch, one reduction, one
 // update.
 #include <math.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -84,6 +85,19 @@ static bool save_due(const Run *run) {
     return run->mesh.rank == 0 && minutes > 0 && clock_s() - run->last_save_s >= 60.0 * minutes;
 }
 
+// The weights, if it was they, were ruined by the update before: its loss could not show it yet.
+static Status diverged(const Run *run, const StepResult *out) {
+    char cause[PARAM_NAME_BYTES + 64] = "";
+    const Param *p = params_find_bad(&run->model.params);
+    if (p != NULL)
+        snprintf(cause, sizeof cause, "; '%s' is not finite since the update of step %lld", p->name,
+                 (long long)run->step);
+    FAIL(E_DIVERGED,
+         "lower schedule.lr, lengthen schedule.warmup, or go on from an older checkpoint",
+         "step %lld: loss %g, gradient norm %g%s", (long long)run->step + 1, fabs(out->loss),
+         fabs(out->grad_norm), cause);  // the sign of a NaN says nothing
+}
+
 // What the one reduction of a step said; the same on every rank. `mine` is how this rank's
 // gradients went.
 static Status check_reduced(const Run *run, Status mine, const double red[RED_COUNT],
@@ -93,13 +107,7 @@ static Status check_reduced(const Run *run, Status mine, const double red[RED_CO
         FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
              (long long)run->step + 1);
     }
-    if (!isfinite(out->loss) || !isfinite(out->grad_norm)) {
-        FAIL(E_DIVERGED,
-             "lower schedule.lr, lengthen schedule.warmup, or go on from an older checkpoint",
-             "step %lld: loss %g, gradient norm %g", (long long)run->step + 1, out->loss,
-             out->grad_norm);
-    }
-    return OK;
+    return isfinite(out->loss) && isfinite(out->grad_norm) ? OK : diverged(run, out);
 }
 
 // All ranks: clip, update the owned shard, gather everyone's weights.

@@ -61,6 +61,10 @@ Test(config, files_and_overrides_meet_in_the_table) {
     char where[PATH_BYTES + 8];
     snprintf(where, sizeof where, "%s:6", s.path);
     cr_expect_str_eq(config_origin(s.config, "optim.adam.eps"), where);
+    config_set_origin(s.config, "model.width", "another file");
+    config_set_origin(s.config, "model.family", where);
+    cr_expect_str_eq(config_origin(s.config, "model.width"), "another file");
+    cr_expect_not(config_is_default(s.config, "model.family"));
     setup_close(&s);
 }
 

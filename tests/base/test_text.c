@@ -74,3 +74,21 @@ Test(text, distance_counts_edits) {
     long_a[499] = long_b[499] = '\0';
     cr_expect_eq(text_distance(long_a, long_b), 127);
 }
+
+Test(text, no_control_character_reaches_a_terminal) {
+    static const struct {
+        const char *text, *wanted;
+    } CASES[] = {{"plain, \xc3\xa9 \xe2\x82\xac\n\t", "plain, \xc3\xa9 \xe2\x82\xac\n\t"},
+                 {"a\x1b[31mb\rc\x7f\b", "a?[31mb?c??"},
+                 {"csi \xc2\x9b 2J", "csi ?? 2J"},  // U+009B in UTF-8
+                 {"csi \x9b 2J", "csi ? 2J"},       // and as one byte
+                 {"cut \xe2\x82", "cut \xe2?"},     // the rest of a character
+                 {"latin \xe9t\xe9", "latin \xe9t\xe9"},
+                 {"\xc2\xa0", "\xc2\xa0"}};
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        char text[64];
+        strcpy(text, CASES[i].text);
+        text_mask(text, strlen(text));
+        cr_expect_str_eq(text, CASES[i].wanted);
+    }
+}

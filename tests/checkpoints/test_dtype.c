@@ -94,6 +94,28 @@ Test(dtype, values_out_of_range_become_infinity_or_zero) {
     cr_assert_eq(encode(INFINITY, DTYPE_BF16), 0x7f80);
 }
 
+// What is said to fit stays finite when it is written, and what is said not to does not.
+static void check_outside(Dtype d, double largest, double limit) {
+    char bytes[8];
+    const double values[] = {largest, -largest, limit, -limit, NAN, INFINITY, -INFINITY, 0};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        real x = (real)values[i];
+        reals__encode(bytes, &x, d, 1);
+        bool fits = isfinite(dtype__value(bytes, d)) != 0;
+        cr_assert_eq(reals__outside(&x, d, 1), fits, "%s: %a", dtype_name(d), values[i]);
+    }
+    real x[3] = {0, (real)largest, (real)limit};
+    cr_assert_eq(reals__outside(x, d, 3), 2, "%s", dtype_name(d));
+}
+
+Test(dtype, what_would_become_infinite_is_found_at_the_border) {
+    check_outside(DTYPE_F16, 65519.99, 65520);
+    check_outside(DTYPE_BF16, (double)nextafterf(0x1.ffp127f, 0), 0x1.ffp127);
+    check_outside(DTYPE_F32, 0x1.fffffep127,
+                  0x1.ffffffp127);  // the border is no float: infinity there
+    check_outside(DTYPE_F64, sizeof(real) == 8 ? 1e308 : 3e38, INFINITY);
+}
+
 Test(dtype, a_nan_with_a_short_payload_stays_a_nan) {
 #ifdef STERNA_F64
     uint64_t bits = 0x7ff0000000000001;  // cutting the low bits off would leave infinity

@@ -1,4 +1,6 @@
 // Hugging Face directories: byte-identical round trips, and what is refused by name.
+#include <math.h>
+
 #include "checkpoints/internal.h"
 #include "tests/checkpoints/scratch.h"
 
@@ -102,6 +104,59 @@ Test(hf, an_export_replaces_one_of_the_other_kind) {
     expect_same_rows(&a, &b);
     params_free(&a);
     params_free(&b);
+}
+
+static void expect_diverged(Status st, const char *cause) {
+    cr_assert_eq(st, E_DIVERGED, "%s", status_name(st));
+    cr_assert_not_null(strstr(err_message(), cause), "'%s' is not in: %s", cause, err_message());
+}
+
+Test(hf, an_export_that_does_not_fit_leaves_the_directory_alone) {
+    ParamSet a = rows_new(true);
+    export(&a, "before", DTYPE_F32, 100);
+    export(&a, "a", DTYPE_F32, 100);
+    a.rows[2].data[4] = (real)-65520;
+    expect_diverged(hf_export(&a, scratch_path("a"), DTYPE_F16, 0),
+                    "l1.weight', element [1, 1]: -65520 is out of the range of F16");
+    expect_diverged(hf_export(&a, scratch_path("new"), DTYPE_F16, 100), "out of the range of F16");
+    a.rows[3].data[20] = (real)INFINITY;
+    expect_diverged(hf_export(&a, scratch_path("a"), DTYPE_F32, 0),
+                    "lm_head.weight', element [6, 2] is not finite (inf)");
+    cr_assert(!path_exists(scratch_path("new")));
+    cr_assert(!path_exists(scratch_path("a/model.safetensors")));
+    expect_same_file("a/model.safetensors.index.json", "before/model.safetensors.index.json");
+    expect_same_file("a/model-00002-of-00003.safetensors",
+                     "before/model-00002-of-00003.safetensors");
+    a.rows[3].data[20] = 0;
+    export(&a, "a", DTYPE_BF16, 0);
+    params_free(&a);
+}
+
+// A file that another program wrote; ours would refuse to. One NaN in place of the value.
+static void spoil(const char *name, double value) {
+    char *text;
+    size_t bytes;
+    const float old = (float)value, nan = NAN;
+    cr_assert_eq(file_read(scratch_path(name), &text, &bytes), OK);
+    char *at = text;
+    while (memcmp(at, &old, sizeof old) != 0) cr_assert(++at < text + bytes - sizeof old);
+    memcpy(at, &nan, sizeof nan);
+    scratch_write(name, text, bytes);
+    free(text);
+}
+
+Test(hf, a_weight_that_is_not_finite_is_not_imported) {
+    ParamSet a = rows_new(true);
+    a.rows[2].data[7] = (real)1234.5;
+    export(&a, "one", DTYPE_F32, 0);
+    export(&a, "three", DTYPE_F32, 100);
+    spoil("one/model.safetensors", 1234.5);
+    spoil("three/model-00002-of-00003.safetensors", 1234.5);
+    expect_diverged(import(&a, "one", false),
+                    "one/model.safetensors: tensor 'model.layers.0.channel_mixer.l1.weight', "
+                    "element [2, 1] is not finite (nan)");
+    expect_diverged(import(&a, "three", false), "three/model-00002-of-00003.safetensors: tensor");
+    params_free(&a);
 }
 
 Test(hf, missing_extra_and_misshapen_tensors_are_named) {

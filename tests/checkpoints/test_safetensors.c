@@ -81,6 +81,68 @@ Test(safetensors, what_is_written_is_read_back) {
     st_close(f);
 }
 
+static void expect_diverged(Status st, const char *cause) {
+    cr_assert_eq(st, E_DIVERGED, "%s", status_name(st));
+    cr_assert_not_null(strstr(err_message(), cause), "'%s' is not in: %s", cause, err_message());
+    cr_assert(err_hint()[0] != '\0');
+}
+
+// One value of a tensor of 2 x 3 in a file of doubles.
+static StFile *file_with(uint64_t element, double value) {
+    const char header[] = "{\"w\":{\"dtype\":\"F64\",\"shape\":[2,3],\"data_offsets\":[0,48]}}";
+    char file[8 + sizeof header - 1 + 48] = {0};
+    uint64_t length = sizeof header - 1;
+    memcpy(file, &length, 8);
+    memcpy(file + 8, header, length);
+    memcpy(file + 8 + length + 8 * element, &value, 8);
+    scratch_write("w", file, sizeof file);
+    StFile *f;
+    cr_assert_eq(st_open(&f, scratch_path("w")), OK, "%s", err_message());
+    return f;
+}
+
+Test(safetensors, values_that_are_not_finite_are_refused_with_their_place) {
+    const struct {
+        double value;
+        const char *cause;
+    } bad[] = {{NAN, "w: tensor 'w', element [1, 2] is not finite (nan)"},
+               {INFINITY, "element [1, 2] is not finite (inf)"},
+               {-INFINITY, "element [1, 2] is not finite (-inf)"},
+               {1e300, "element [1, 2]: 1e+300 is out of the range of F32"}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        StFile *f = file_with(5, bad[i].value);
+        const StTensor *t = st_find(f, "w");
+        real got[6];
+        bool fits = sizeof(real) == 8 && isfinite(bad[i].value);
+        cr_assert_eq(st_read_reals(f, t, got, 0, 5), OK);
+        cr_assert_eq(st_peek_reals(f, t, got, 0, 6), OK);
+        if (!fits) expect_diverged(st_read_reals(f, t, got, 4, 2), bad[i].cause);
+        if (fits) cr_assert_eq(st_read_reals(f, t, got, 4, 2), OK);
+        if (isfinite(bad[i].value)) cr_assert_eq(tensor__check(f, t), OK);  // in its own type it is
+        if (!isfinite(bad[i].value)) expect_diverged(tensor__check(f, t), bad[i].cause);
+        st_close(f);
+    }
+}
+
+Test(safetensors, values_that_are_not_finite_are_not_written) {
+    const real bad[] = {1, (real)NAN, (real)70000, (real)-INFINITY};
+    StSource nan = {{.name = "w", .dtype = DTYPE_F32, .ndim = 1, .dim = {2}}, bad};
+    StSource wide = {{.name = "w", .dtype = DTYPE_F16, .ndim = 3, .dim = {1, 1, 1}}, bad + 2};
+    StSource two[] = {{{.name = "v", .dtype = DTYPE_F16, .ndim = 1, .dim = {1}}, bad},
+                      {{.name = "w", .dtype = DTYPE_BF16, .ndim = 1, .dim = {2}}, bad + 2}};
+    write_small("kept");
+    uint64_t bytes;
+    expect_diverged(st_write(scratch_path("a"), &nan, 1),
+                    "a: tensor 'w', element [1] is not finite (nan)");
+    expect_diverged(st_write(scratch_path("a"), &wide, 1),
+                    "element [0, 0, 0]: 70000 is out of the range of F16");
+    expect_diverged(st_write(scratch_path("kept"), two, 2), "element [1] is not finite (-inf)");
+    cr_assert(!path_exists(scratch_path("a")) && !path_exists(scratch_path("a.tmp")));
+    cr_assert(file_size(scratch_path("kept"), &bytes) == OK && bytes > 300);
+    wide.t.dtype = DTYPE_BF16;
+    cr_assert_eq(st_write(scratch_path("a"), &wide, 1), OK, "%s", err_message());
+}
+
 Test(safetensors, the_bytes_are_those_of_the_format) {
     StSource src = {{.name = "w", .dtype = DTYPE_F32, .ndim = 1, .dim = {2}}, WEIGHTS};
     cr_assert_eq(st_write(scratch_path("a"), &src, 1), OK);

@@ -78,9 +78,11 @@ says 'cannot be read' rubbish/report.html
 mkdir types && echo '{"sources":{"a":1},"parameters":"many","bytes_per_token":[],"model":7}' >types/corpus.json
 echo '[1,2]' >types/compressors.json && echo '"text"' >types/exit.json
 echo '{"ranks":2,"steps":1,"step_s":1,"uses":[7,{"name":5,"calls":"x"}],"between_steps":{"a":1}}' >types/comm.json
-printf '[]\n{"kind":7}\n{"kind":"step"}\n\n{"kind":"step","step":1,"loss":2.5,"lr":0,"gnorm":0,"tok_s":0}\n{"kind":"eval","step":1}' >types/metrics.jsonl
+printf '[]\n{"kind":7}\n{"kind":"step"}\n\n{"kind":"step","step":1,"loss":2.5,"lr":0,"gnorm":0,"tok_s":0}\n{"kind":"eval","step":1}\n' >types/metrics.jsonl
+printf '{"kind":"step","step":2,"loss":null,"gnorm":null}\n' >>types/metrics.jsonl
 "$binary" report types >table.txt
 says '2.5' types/report.html
+says 'values that are not finite' types/report.html
 
 expect 64 'needs one run directory' "$binary" report
 expect 64 'needs one run directory' "$binary" report run empty

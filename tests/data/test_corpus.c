@@ -24,19 +24,21 @@ Test(corpus, opens_and_reads_across_shards_and_around_the_end) {
     cr_assert_eq(corpus__source_tokens(c, 0), 21);
     cr_assert_eq(corpus__source_tokens(c, 1), 0);
     int32_t tokens[50];
-    uint8_t last[50];
     for (uint64_t begin = 0; begin < 63; begin++) {
-        corpus__read(c, 0, begin, 50, tokens, last);
+        corpus__read(c, 0, begin, 50, tokens);
         for (int i = 0; i < 50; i++) {
             int p = (int)((begin + (uint64_t)i) % 21);
             bool end = p == 4 || p == 13 || p == 20;
-            cr_assert_eq(last[i], end);
             cr_assert_eq(tokens[i], end ? MADE_EOD : MADE_FIRST + p);
         }
+        uint64_t next = begin;
+        while (next % 21 != 0 && next % 21 != 5 && next % 21 != 14) next++;
+        cr_assert_eq(corpus__document(c, 0, begin), next);
     }
-    int64_t held, bytes;
-    const int32_t *holdout = corpus_holdout(c, &held, &bytes);
-    cr_assert(held == 8 && bytes == 20 && holdout[4] == MADE_EOD && holdout[7] == MADE_EOD);
+    Holdout held = corpus_holdout(c);
+    cr_assert(held.tokens == 8 && held.bytes == 20 && held.docs == 2);
+    cr_assert(held.ends[0] == 5 && held.ends[1] == 8);
+    cr_assert(held.ids[4] == MADE_EOD && held.ids[7] == MADE_EOD);
     corpus_close(c);
     cr_assert_eq(dir_remove(dir), OK);
 }

@@ -129,6 +129,27 @@ Test(sample, copes_with_impossible_tokens_and_large_logits) {
     }
 }
 
+// Whatever filters there are: a draw among numbers that are none is none.
+Test(sample, a_logit_that_is_not_finite_draws_nothing) {
+    const SampleConfig ways[] = {{.temperature = 0, .top_p = 1},
+                                 PLAIN,
+                                 {.temperature = 1, .top_p = 0.5, .top_k = 2, .min_p = 0.1},
+                                 {.temperature = 100, .top_p = 1, .top_k = 1}};
+    const real bad[] = {(real)NAN, (real)INFINITY, (real)-INFINITY};
+    for (int w = 0; w < 4; w++) {
+        for (int at = 0; at < 5; at++) {
+            for (int k = 0; k < 3; k++) {
+                real logits[5] = {1, 5, 2, 3, 4};
+                cr_assert_geq(sample_next(logits, 5, &ways[w], 0, 0), 0);
+                for (int v = 0; k == 2 && v < 5; v++) logits[v] = bad[k];  // one alone is a word
+                logits[at] = bad[k];
+                cr_assert_eq(sample_next(logits, 5, &ways[w], 0, 0), -1, "way %d, %g", w,
+                             (double)bad[k]);
+            }
+        }
+    }
+}
+
 // ---- generate ----------------------------------------------------------------------------------
 
 enum { V = 23, ROWS = 4, MAX_NEW = 9 };
@@ -182,7 +203,7 @@ Test(generate, greedy_ids_are_those_of_forward_passes) {
     SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = MAX_NEW};
     generation_model(&m);
     made_prompts(p);
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &got), OK);
     for (int r = 0; r < ROWS; r++) {
         int32_t text[600];
         memcpy(text, p[r].ids, (size_t)LENGTH[r] * sizeof *text);
@@ -204,11 +225,11 @@ Test(generate, rows_together_are_rows_alone_even_when_one_ends) {
     generation_model(&m);
     made_prompts(p);
     Got together = {.stop_row = 1, .stop_after = 2};
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &together), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &together), OK);
     cr_assert_eq(together.count[1], 2);
     for (int r = 0; r < ROWS; r++) {
         Got alone = {.stop_row = -1};
-        cr_assert_eq(generate(&m, &p[r], 1, -1, &cfg, take, &alone), OK);
+        cr_assert_eq(generate(&m, &p[r], 1, false, &cfg, take, &alone), OK);
         cr_assert_eq(together.count[r], r == 1 ? 2 : MAX_NEW);
         cr_assert_eq(memcmp(together.id[r], alone.id[0], (size_t)together.count[r] * sizeof(int)),
                      0, "row %d", r);
@@ -216,18 +237,28 @@ Test(generate, rows_together_are_rows_alone_even_when_one_ends) {
     model_close(&m);
 }
 
-Test(generate, ends_a_row_at_the_end_token_without_reporting_it) {
+Test(generate, ends_a_row_at_any_end_token_without_reporting_it) {
     Model m;
     Prompt p[ROWS];
     SampleConfig cfg = {.temperature = 0, .top_p = 1, .max_new = MAX_NEW};
     generation_model(&m);
     made_prompts(p);
-    Got free_run = {.stop_row = -1}, ended = {.stop_row = -1};
-    cr_assert_eq(generate(&m, p, 1, -1, &cfg, take, &free_run), OK);
-    int eos = free_run.id[0][3], first = 0;
+    Got free_run = {.stop_row = -1};
+    cr_assert_eq(generate(&m, p, 1, false, &cfg, take, &free_run), OK);
+    int eos = free_run.id[0][3], first = 0, unseen = 0;
     while (free_run.id[0][first] != eos) first++;
-    cr_assert_eq(generate(&m, p, 1, eos, &cfg, take, &ended), OK);
-    cr_assert_eq(ended.count[0], first);
+    for (int i = 0; i < MAX_NEW; i++) {
+        if (free_run.id[0][i] == unseen) unseen++, i = -1;
+    }
+    for (int listed = 0; listed < 3; listed++) {  // alone, and as one of several
+        Got ended = {.stop_row = -1};
+        m.cfg.eos_id = listed == 0 ? eos : unseen;
+        m.cfg.more_eos_count = listed;
+        m.cfg.more_eos[0] = listed == 1 ? eos : unseen;
+        m.cfg.more_eos[1] = eos;
+        cr_assert_eq(generate(&m, p, 1, true, &cfg, take, &ended), OK);
+        cr_assert_eq(ended.count[0], first);
+    }
     model_close(&m);
 }
 
@@ -238,26 +269,31 @@ Test(generate, draws_repeat_with_their_seed) {
     generation_model(&m);
     made_prompts(p);
     Got a = {.stop_row = -1}, b = {.stop_row = -1}, c = {.stop_row = -1};
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &a), OK);
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &b), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &a), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &b), OK);
     cr_assert_eq(memcmp(a.id, b.id, sizeof a.id), 0);
     cfg.seed = 6;
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &c), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &c), OK);
     cr_assert_neq(memcmp(a.id, c.id, sizeof a.id), 0);
     model_close(&m);
 }
 
 Test(generate, weights_that_are_no_numbers_are_reported) {
-    Model m;
-    Prompt p[ROWS];
-    SampleConfig cfg = {.temperature = 1, .top_p = 1, .max_new = MAX_NEW};
-    Got got = {.stop_row = -1};
-    generation_model(&m);
-    made_prompts(p);
-    m.params.rows[m.head].data[5] = (real)NAN;
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), E_DIVERGED);
-    cr_assert_eq(got.count[0], 0);
-    model_close(&m);
+    const real bad[] = {(real)NAN, (real)INFINITY, (real)-INFINITY};
+    for (int i = 0; i < 6; i++) {
+        Model m;
+        Prompt p[ROWS];
+        SampleConfig cfg = {.temperature = i / 3, .top_p = 0.9, .max_new = MAX_NEW};
+        Got got = {.stop_row = -1};
+        generation_model(&m);
+        made_prompts(p);
+        m.params.rows[m.head].data[5 * m.cfg.width] = bad[i % 3];
+        cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &got), E_DIVERGED);
+        cr_assert_not_null(strstr(err_message(), "prompt 1, new token 1: a logit is not a number"));
+        cr_assert_not_null(strstr(err_message(), "for id 5)"), "%s", err_message());
+        cr_assert_eq(got.count[0], 0);
+        model_close(&m);
+    }
 }
 
 Test(generate, nothing_to_do_is_no_error) {
@@ -267,8 +303,8 @@ Test(generate, nothing_to_do_is_no_error) {
     Got got = {.stop_row = -1};
     generation_model(&m);
     made_prompts(p);
-    cr_assert_eq(generate(&m, p, ROWS, -1, &cfg, take, &got), OK);
-    cr_assert_eq(generate(&m, p, 0, -1, &cfg, take, &got), OK);
+    cr_assert_eq(generate(&m, p, ROWS, false, &cfg, take, &got), OK);
+    cr_assert_eq(generate(&m, p, 0, false, &cfg, take, &got), OK);
     cr_assert_eq(got.count[0], 0);
     model_close(&m);
 }
@@ -282,7 +318,7 @@ Test(generate, prompts_that_the_model_cannot_read_are_refused) {
     Prompt bad[] = {{large, 2}, {negative, 1}, {large, 0}};
     const char *says[] = {"23", "-1", "empty"};
     for (int i = 0; i < 3; i++) {
-        cr_assert_eq(generate(&m, &bad[i], 1, -1, &cfg, take, &got), E_USAGE);
+        cr_assert_eq(generate(&m, &bad[i], 1, false, &cfg, take, &got), E_USAGE);
         cr_assert_not_null(strstr(err_message(), says[i]), "%s", err_message());
     }
     cr_assert_eq(got.count[0], 0);

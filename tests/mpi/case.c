@@ -10,8 +10,9 @@
 #include "tensor/start.h"
 
 // A table that is not linked is NULL.
-static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA, CASES_CHECKPOINT, CASES_BLOCKS,
-                                        CASES_LAYOUTS, CASES_COSTS};
+static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA,     CASES_CHECKPOINT,
+                                        CASES_BLOCKS,   CASES_DIVERGED, CASES_LAYOUTS,
+                                        CASES_COSTS,    CASES_WINDOWS};
 enum { TABLE_COUNT = sizeof TABLES / sizeof *TABLES };
 
 // Known only to case_fail: a check must name its rank, and its callers are too deep to pass it.

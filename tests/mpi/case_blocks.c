@@ -210,7 +210,8 @@ static void export_whole(const char *dir, int64_t step) {
 
 static void expect_export_fails(const Fixture *f, int64_t step, const char *path, Status want,
                                 const char *cause) {
-    Status st = checkpoint_export_weights(f->ckpt, step, path);
+    Dtype stored;
+    Status st = checkpoint_export_weights(f->ckpt, step, path, &stored);
     if (st != want) fprintf(stderr, "%s: %s\n", status_name(st), err_message());
     CHECK(st == want && strstr(err_message(), cause) != NULL && err_hint()[0] != '\0');
 }
@@ -226,14 +227,17 @@ static void case_export_weights(const Mesh *mesh) {
     if (mesh->rank == 0) {
         char out[PATH_BYTES], whole[PATH_BYTES], path[PATH_BYTES];
         path_join(out, f.dir, "out.safetensors");
-        CHECK(checkpoint_export_weights(f.ckpt, 1, out) == OK);
+        Dtype stored = DTYPE_I32;
+        CHECK(checkpoint_export_weights(f.ckpt, 1, out, &stored) == OK);
+        CHECK(dtype_bytes(stored) == sizeof(real));
         export_whole(f.dir, 1);
         path_join(whole, f.dir, FILES[0]);
         expect_same_bytes(out, whole);
 
         step_file(path, &f, 1, FILES[1]);
         file_flip(path, -1);  // not the weights
-        CHECK(file_write(out, "x", 1) == OK && checkpoint_export_weights(f.ckpt, 1, out) == OK);
+        CHECK(file_write(out, "x", 1) == OK &&
+              checkpoint_export_weights(f.ckpt, 1, out, &stored) == OK);
         expect_same_bytes(out, whole);
         step_file(path, &f, 1, FILES[0]);
         file_flip(path, -1);

@@ -38,6 +38,10 @@ sterna_mpi_test(checkpoint_every_byte 1)
 sterna_mpi_test(checkpoint_blocks 1 2 3 4)
 sterna_mpi_test(checkpoint_block_holes 1 2 3)
 sterna_mpi_test(checkpoint_export_weights 1 2)
+sterna_mpi_test(checkpoint_not_finite_save 3)
+sterna_mpi_test(checkpoint_not_finite_found 2)
+sterna_mpi_test(checkpoint_other_type 2)
+sterna_mpi_test(checkpoint_other_name 1)
 
 # layouts: every grid of so many ranks inside one launch
 foreach(case layouts_agree_on_gradients layouts_agree_on_a_llama)
@@ -49,3 +53,7 @@ endif()
 sterna_mpi_test(layouts_agree_on_grouped_heads 2 4 8)
 sterna_mpi_test(exchanges_cost_what_is_written 2 3 4 8)
 sterna_mpi_test(loader_failure_reaches_all_ranks 2 3 4 8)
+
+# evaluation
+sterna_mpi_test(windows_are_documents_alone 1 2 3 4)
+sterna_mpi_test(windows_are_documents_alone_in_a_llama 4)
