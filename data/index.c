@@ -212,7 +212,7 @@ static Status reserve_shards(Index *ix, const PackValue *sources) {
 static Status read_shards(Index *ix, const PackValue *source, uint32_t k) {
     const PackValue *list, *v;
     uint32_t count;
-    int64_t tokens = 0;
+    uint64_t tokens = 0;  // wraps where the index lies; shards are compared with it one by one
     TRY(pack_array(&list, &count, source, "shards"));
     for (uint32_t i = 0; i < count; i++) {
         IndexShard *s = &ix->shards[ix->shard_count++];
@@ -220,11 +220,12 @@ static Status read_shards(Index *ix, const PackValue *source, uint32_t k) {
         TRY(read_shard(s, v));
         s->source = (int32_t)k;
         s->number = (int32_t)i;
-        tokens += (int64_t)s->tokens;
+        tokens += s->tokens;
     }
-    if (tokens != ix->report.source[k].tokens)
-        FAIL(E_FORMAT, REBUILD, "shards of '%s' hold %lld tokens, not %lld",
-             ix->report.source[k].name, (long long)tokens, (long long)ix->report.source[k].tokens);
+    if (tokens != (uint64_t)ix->report.source[k].tokens)
+        FAIL(E_FORMAT, REBUILD, "shards of '%s' hold %llu tokens, not %lld",
+             ix->report.source[k].name, (unsigned long long)tokens,
+             (long long)ix->report.source[k].tokens);
     return OK;
 }
 

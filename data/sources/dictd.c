@@ -60,6 +60,19 @@ static bool about_database(Slice headword) {
     return slice_starts(headword, "00database") || slice_starts(headword, "00-database");
 }
 
+// Texts lie one after the other. Where they do not, a small file could make any number of large
+// documents, and two of one id.
+static Status entries_check(const Entries *e, const char *path) {
+    for (size_t i = 1; i < e->count; i++) {
+        const Entry *last = &e->items[i - 1], *one = &e->items[i];
+        if (entry_compare(last, one) != 0 && one->offset - last->offset < last->bytes) {
+            FAIL(E_FORMAT, HINT, "%s: the entries at bytes %llu and %llu overlap", path,
+                 (unsigned long long)last->offset, (unsigned long long)one->offset);
+        }
+    }
+    return OK;
+}
+
 // Every line must point into the text: checked before anything is read from there.
 static Status index_read(Entries *e, Slice index, uint64_t text_bytes, const char *path) {
     Slice line;
@@ -77,7 +90,7 @@ static Status index_read(Entries *e, Slice index, uint64_t text_bytes, const cha
         if (!about_database((Slice){line.at, head})) entry_add(e, one);
     }
     if (e->count > 1) qsort(e->items, e->count, sizeof *e->items, entry_compare);
-    return OK;
+    return entries_check(e, path);
 }
 
 // Entries share the text out among themselves: a short index that names all of it again and again

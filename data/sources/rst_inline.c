@@ -5,9 +5,9 @@
 #include <ctype.h>
 #include <string.h>
 
-enum {
-    SPAN_LIMIT = 1000
-};  // longest marked-up span: an unmatched mark must not cost a search of everything
+// Longest marked-up span, and longest name of a role: an unmatched mark must not cost a search of
+// everything.
+enum { SPAN_LIMIT = 1000, ROLE_LIMIT = 100 };
 
 static bool is_space(char c) {
     return c == ' ' || c == '\n' || c == '\t';
@@ -112,10 +112,9 @@ static void role_text(TextBuf *out, Slice role, Slice text) {
 
 // ":role:`text`" at `at`: how long it is, 0 when it is none.
 static size_t role_at(TextBuf *out, Slice text, size_t at) {
-    size_t i = at + 1;
-    while (i < text.bytes && (isalnum((unsigned char)text.at[i]) || strchr(":+._-", text.at[i])))
-        i++;
-    if (i >= text.bytes || text.at[i] != '`' || text.at[i - 1] != ':' || i < at + 3) return 0;
+    size_t i = at + 1, limit = text.bytes - at < ROLE_LIMIT ? text.bytes : at + ROLE_LIMIT;
+    while (i < limit && (isalnum((unsigned char)text.at[i]) || strchr(":+._-", text.at[i]))) i++;
+    if (i >= limit || text.at[i] != '`' || text.at[i - 1] != ':' || i < at + 3) return 0;
     size_t end = span_end(text, i + 1, "`");
     if (end == 0) return 0;
     role_text(out, (Slice){text.at + at + 1, i - at - 2}, (Slice){text.at + i + 1, end - i - 1});

@@ -234,6 +234,13 @@ Test(extract, an_index_that_points_outside_is_refused) {
         cr_assert_eq(dictd_read(&docs, dir, 0, 0), E_FORMAT, "%s", BAD[i]);
         cr_assert_not_null(strstr(err_message(), "x.index:1"));
     }
+    // Texts that overlap would have one id, and could be as many as lines of any length.
+    static const char *const OVERLAP[] = {"a\tB\tC\nb\tB\tD\n", "a\tE\tC\nb\tA\tF\n"};
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(file_write(path, OVERLAP[i], strlen(OVERLAP[i])), OK);
+        cr_assert_eq(dictd_read(&docs, dir, 0, 0), E_FORMAT, "%s", OVERLAP[i]);
+        cr_assert_not_null(strstr(err_message(), "overlap"));
+    }
     cr_assert_eq(file_write(path, "word\tB\tC", 8), OK);
     cr_assert_eq(dictd_read(&docs, dir, 0, 0), OK);
     cr_assert_eq(docs.count, 1);
@@ -308,6 +315,21 @@ Test(rst, inline_markup_needs_its_boundaries) {
     check_markup(rst_inline, "a ``b` c :d: `", "a ``b` c :d: `");
     check_markup(rst_inline, "", "");
     check_markup(rst_inline, "\\", "\\");
+}
+
+// With a search to the end of the text at each of them this would take hours.
+Test(rst, marks_that_open_nothing_are_passed_over) {
+    enum { BYTES = 4 << 20 };
+    char *text = malloc(BYTES);
+    cr_assert_not_null(text);
+    for (const char *mark = ":`*\\"; *mark != '\0'; mark++) {
+        memset(text, *mark, BYTES);
+        TextBuf out = {0};
+        rst_inline(&out, (Slice){text, BYTES});
+        cr_assert(out.bytes >= BYTES / 2 && out.bytes <= BYTES);
+        textbuf_free(&out);
+    }
+    free(text);
 }
 
 Test(rst, blocks_at_the_end_of_the_text) {
