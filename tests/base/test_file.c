@@ -61,6 +61,54 @@ Test(file, what_is_written_is_read) {
     temp_close(dir);
 }
 
+Test(file, look_tells_what_is_not_there_from_what_cannot_be_seen) {
+    char dir[PATH_BYTES], path[PATH_BYTES], link[PATH_BYTES];
+    temp_open(dir);
+    path_join(path, dir, "file");
+    ASSERT_OK(file_write(path, "x", 1));
+    EXPECT_OK(path_look(path));
+    EXPECT_OK(path_look(dir));
+    path_join(path, dir, "none");
+    EXPECT_FAIL(path_look(path), E_MISSING, "none: No such file");
+    path_join(path, dir, "no/ne/at/all");
+    EXPECT_FAIL(path_look(path), E_MISSING, "all: No such file");
+    path_join(path, dir, "file/below");
+    EXPECT_FAIL(path_look(path), E_IO, "Not a directory");
+
+    // A link to a disk that is not mounted, as the name itself and on the way.
+    path_join(link, dir, "link");
+    cr_assert_eq(symlink("/nonexistent/disk", link), 0);
+    EXPECT_FAIL(path_look(link), E_IO, "link is a link to a place that is not there");
+    path_join(path, link, "run/ckpt");
+    EXPECT_FAIL(path_look(path), E_IO, "link is a link to a place that is not there");
+    EXPECT_FAIL(dir_make(link), E_IO, "is a link");
+    EXPECT_FAIL(dir_make(path), E_IO, "is a link");
+    EXPECT_FAIL(path_look("/nonexistent/disk/x"), E_MISSING, "No such file");
+    cr_assert_eq(unlink(link), 0);
+    cr_assert_eq(symlink("link", link), 0);
+    EXPECT_FAIL(path_look(link), E_IO, "symbolic links");
+    temp_close(dir);
+}
+
+static Status count_entries(const char *name, void *user) {
+    (void)name;
+    ++*(int *)user;
+    return OK;
+}
+
+Test(file, probe_leaves_nothing) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    int entries = 0;
+    temp_open(dir);
+    EXPECT_OK(dir_probe(dir));
+    EXPECT_OK(dir_each(dir, count_entries, &entries));
+    cr_expect_eq(entries, 0);
+    path_join(path, dir, "none");
+    EXPECT_FAIL(dir_probe(path), E_IO, "No such file");
+    EXPECT_FAIL(dir_probe("/proc/self"), E_IO, "/proc/self");
+    temp_close(dir);
+}
+
 Test(file, append_adds_to_the_end) {
     char dir[PATH_BYTES], path[PATH_BYTES];
     temp_open(dir);
