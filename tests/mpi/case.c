@@ -10,8 +10,8 @@
 #include "tensor/gemm.h"
 
 // A table that is not linked is NULL.
-static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA, CASES_CHECKPOINT, CASES_BLOCKS,
-                                        CASES_LAYOUTS, CASES_COSTS};
+static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA, CASES_CHECKPOINT, CASES_CLASSES,
+                                        CASES_BLOCKS,   CASES_LAYOUTS, CASES_COSTS};
 enum { TABLE_COUNT = sizeof TABLES / sizeof *TABLES };
 
 // Known only to case_fail: a check must name its rank, and its callers are too deep to pass it.
