@@ -202,6 +202,10 @@ static Status read_sources(Index *ix, const PackValue *sources, const char *path
 
 static Status index_parse(Index *ix, const PackValue *root, const char *path) {
     int64_t version = pack_i64(pack_get(root, "version"), -1);
+    if (version > CORPUS_VERSION)
+        FAIL(E_NEWER, "use the version of sterna that wrote it, or another data.cache",
+             "%s: corpus version %lld, this program reads %d", path, (long long)version,
+             CORPUS_VERSION);
     if (version != CORPUS_VERSION)
         FAIL(E_FORMAT, REBUILD, "%s: corpus version %lld, this program reads %d", path,
              (long long)version, CORPUS_VERSION);
@@ -235,6 +239,7 @@ Status index__read(Index *ix, const char *dir) {
     char path[PATH_BYTES], *data = NULL;
     size_t bytes;
     path_join(path, dir, INDEX_FILE);
+    TRY(path_look(path));
     TRY(file_read(path, &data, &bytes));
 
     // The hash first: nothing of a damaged file is looked at.
