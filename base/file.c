@@ -358,11 +358,26 @@ int file_lock(const char *path, bool wait) {
     return held ? LOCK_HELD : NO_LOCK;
 }
 
+// Bytes of a regular file, else -1; *torn: its last line has no end.
+static off_t lines_end(int fd, bool *torn) {
+    struct stat s;
+    char last = '\n';
+    *torn = false;
+    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode)) return -1;
+    if (s.st_size > 0 && pread(fd, &last, 1, s.st_size - 1) == 1) *torn = last != '\n';
+    return s.st_size;
+}
+
 // No fsync: logs are appended often, and a lost last line harms nobody.
-Status file_append(const char *path, const void *data, size_t bytes) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+Status file_append_lines(const char *path, const void *lines, size_t bytes) {
+    int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) return fail("open", path, errno);
-    Status st = write_all(fd, data, bytes, path);
+    bool torn;
+    off_t end = lines_end(fd, &torn);
+    Status st = torn ? write_all(fd, "\n", 1, path) : OK;
+    if (st == OK) st = write_all(fd, lines, bytes, path);
+    // A part of a line is taken back. Where that fails as well, the next call ends the line.
+    if (st != OK && end >= 0 && ftruncate(fd, end) != 0) st = err_context(st, "a part stays");
     if (close(fd) != 0 && st == OK) st = fail("write", path, errno);
     return st;
 }

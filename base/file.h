@@ -43,7 +43,9 @@ int file_lock(const char *path, bool wait);
 Status file_read(const char *path, char **text, size_t *bytes) CHECKED;
 // Writes path.tmp, fsync, rename: the old file or the whole new one, never a part.
 Status file_write(const char *path, const void *data, size_t bytes) CHECKED;
-Status file_append(const char *path, const void *data, size_t bytes) CHECKED;
+// Whole lines at the end of a file, which is made if need be. A torn last line is ended first, so that nothing is glued
+// to it; on failure the file is as it was, as far as the disk allows.
+Status file_append_lines(const char *path, const void *lines, size_t bytes) CHECKED;
 Status file_size(const char *path, uint64_t *bytes) CHECKED;
 Status file_map(const char *path, Mapping *m) CHECKED;  // read-only, shared
 void file_unmap(Mapping *m);

@@ -222,7 +222,9 @@ static Status copy_file(const char *from_dir, const char *to_dir, const char *na
     size_t bytes;
     path_join(from, from_dir, name);
     path_join(to, to_dir, name);
-    if (!path_exists(from)) return OK;
+    Status there = path_look(from);
+    if (there == E_MISSING) return OK;
+    TRY(there);
     TRY(file_read(from, &text, &bytes));
     Status st = file_write(to, text, bytes);
     free(text);

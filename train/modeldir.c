@@ -36,7 +36,9 @@ Status modeldir_mesh(Mesh *mesh, const Arguments *settings) {
 static Status open_tokenizer(ModelDir *d, const char *dir) {
     char path[PATH_BYTES];
     path_join(path, dir, "tokenizer.json");
-    if (!path_exists(path)) return OK;  // ids alone mean nothing: no token ends a text
+    Status there = path_look(path);
+    if (there == E_MISSING) return OK;  // ids alone mean nothing: no token ends a text
+    TRY(there);
     TRY(bpe_read_hf(&d->bpe, path));
     d->eos = d->model.cfg.eos_id;
     return OK;
