@@ -107,11 +107,18 @@ static void add_line(Report *r, const char *text, size_t bytes, double *tokens) 
     json_close(line);
 }
 
-// The text of a file of the run directory, NULL when it cannot be read.
-static char *read_piece(const Report *r, const char *name, size_t *bytes) {
+static void note_unreadable(Report *r, const char *name) {
+    size_t n = strlen(r->unreadable);
+    snprintf(r->unreadable + n, sizeof r->unreadable - n, "%s%s", n > 0 ? ", " : "", name);
+}
+
+// The text of a file of the run directory, NULL when it is not there or cannot be read.
+static char *read_piece(Report *r, const char *name, size_t *bytes) {
     char path[PATH_BYTES], *text = NULL;
     path_join(path, r->dir, name);
-    if (!path_exists(path) || file_read(path, &text, bytes) != OK) return NULL;
+    Status st = path_look(path);
+    if (st == OK) st = file_read(path, &text, bytes);
+    if (st != OK && st != E_MISSING) note_unreadable(r, name);
     return text;
 }
 
@@ -131,11 +138,14 @@ static void read_metrics(Report *r) {
 
 // ---- the JSON files ----------------------------------------------------------------------------
 
-static Json *open_piece(const Report *r, const char *name) {
+static Json *open_piece(Report *r, const char *name) {
     size_t bytes = 0;
     Json *root = NULL;
     char *text = read_piece(r, name, &bytes);
-    if (text != NULL && json_open(&root, text, bytes, name) != OK) root = NULL;
+    if (text != NULL && json_open(&root, text, bytes, name) != OK) {
+        note_unreadable(r, name);
+        root = NULL;
+    }
     free(text);
     return root;
 }

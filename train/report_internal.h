@@ -45,6 +45,7 @@ typedef struct Report {
     double nats_per_token, bits_per_byte;  // the last evaluation
     bool is_final;                         // that was made when training had ended
     int64_t torn_lines;                    // lines that could not be read
+    char unreadable[256];                  // files that are there, but damaged or out of reach: "a, b"
 
     ReportSource source[REPORT_SOURCES];
     int source_count;
