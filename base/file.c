@@ -50,6 +50,8 @@ static const char *hint_of(int error) {
         return "free memory, or use more ranks";
     case EIO:
         return "the storage reported a fault: check the disk or the network file system";
+    case ESTALE:
+        return "the file server has forgotten this file: give the command again, or mount it anew";
     default:
         return "check the path and the state of its file system";
     }
@@ -80,6 +82,31 @@ bool path_is_dir(const char *path) {
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+// The first part of a path that leads nowhere; true when that part is a link.
+static bool ends_in_link(char part[PATH_BYTES], const char *path) {
+    struct stat s;
+    size_t n = strlen(path);
+    for (size_t i = 1; i <= n && i < PATH_BYTES; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (stat(part, &s) != 0) return lstat(part, &s) == 0;
+    }
+    return false;
+}
+
+Status path_look(const char *path) {
+    struct stat s;
+    if (stat(path, &s) == 0) return OK;
+    if (errno != ENOENT) return fail("look at", path, errno);
+    char part[PATH_BYTES];
+    if (ends_in_link(part, path))
+        FAIL(E_IO, "mount the disk it points to, or correct the link",
+             "cannot look at %s: %s is a link to a place that is not there", path, part);
+    (void)fail("open", path, ENOENT);
+    return E_MISSING;
+}
+
 // Directories
 
 // One mkdir; a directory that is already there is what was wanted.
@@ -89,6 +116,7 @@ static Status make_one(const char *path) {
     // Another rank may have been faster. An unwritable or read-only parent may say so before
     // EEXIST.
     if (path_is_dir(path)) return OK;
+    if (error == EEXIST) TRY(path_look(path));  // a link that leads nowhere
     return fail("make directory", path, error == EEXIST ? ENOTDIR : error);
 }
 
@@ -116,6 +144,19 @@ Status dir_sync(const char *path) {
     // is.
     return error == 0 || error == EINVAL || error == EROFS ? OK
                                                            : fail("sync directory", path, error);
+}
+
+Status dir_probe(const char *path) {
+    static const char block[4096];
+    char name[PATH_BYTES];
+    int n = snprintf(name, sizeof name, "%s/.sterna-probe-XXXXXX", path);
+    if (n < 0 || n >= PATH_BYTES) return fail("write in", path, ENAMETOOLONG);
+    int fd = mkstemp(name);  // a name that nobody has
+    if (fd < 0) return fail("write in", path, errno);
+    Status st = write_all(fd, block, sizeof block, name);
+    if (close(fd) != 0 && st == OK) st = fail("write", name, errno);
+    unlink(name);
+    return st;
 }
 
 // Removes the entry `name` of directory `fd`; `path` is what messages call that directory. Names
@@ -321,11 +362,26 @@ int file_lock(const char *path, bool wait) {
     return held ? LOCK_HELD : NO_LOCK;
 }
 
+// Bytes of a regular file, else -1; *torn: its last line has no end.
+static off_t lines_end(int fd, bool *torn) {
+    struct stat s;
+    char last = '\n';
+    *torn = false;
+    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode)) return -1;
+    if (s.st_size > 0 && pread(fd, &last, 1, s.st_size - 1) == 1) *torn = last != '\n';
+    return s.st_size;
+}
+
 // No fsync: logs are appended often, and a lost last line harms nobody.
-Status file_append(const char *path, const void *data, size_t bytes) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+Status file_append_lines(const char *path, const void *lines, size_t bytes) {
+    int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) return fail("open", path, errno);
-    Status st = write_all(fd, data, bytes, path);
+    bool torn;
+    off_t end = lines_end(fd, &torn);
+    Status st = torn ? write_all(fd, "\n", 1, path) : OK;
+    if (st == OK) st = write_all(fd, lines, bytes, path);
+    // A part of a line is taken back. Where that fails as well, the next call ends the line.
+    if (st != OK && end >= 0 && ftruncate(fd, end) != 0) st = err_context(st, "a part stays");
     if (close(fd) != 0 && st == OK) st = fail("write", path, errno);
     return st;
 }

@@ -22,9 +22,13 @@ typedef struct Hash128 {
 void path_join(char dst[PATH_BYTES], const char *dir, const char *name);
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
+// OK: there. E_MISSING: there is no such name. E_IO: that cannot be said, as of a link that leads nowhere, a directory
+// that may not be searched or a disk that fails. Ask this, not path_exists, where "not there" has consequences.
+Status path_look(const char *path) CHECKED;
 Status dir_make(const char *path) CHECKED;         // mkdir -p
 Status dir_remove(const char *path) CHECKED;       // rm -r; a missing path is fine
 Status dir_sync(const char *path) CHECKED;         // fsync of the directory
+Status dir_probe(const char *path) CHECKED;        // can files be written here? Writes one and removes it
 // Calls visit(name, user) for each entry but . and .., sorted by name; stops at the first failure.
 Status dir_each(const char *path, Status (*visit)(const char *name, void *user),
                 void *user) CHECKED;
@@ -39,7 +43,9 @@ int file_lock(const char *path, bool wait);
 Status file_read(const char *path, char **text, size_t *bytes) CHECKED;
 // Writes path.tmp, fsync, rename: the old file or the whole new one, never a part.
 Status file_write(const char *path, const void *data, size_t bytes) CHECKED;
-Status file_append(const char *path, const void *data, size_t bytes) CHECKED;
+// Whole lines at the end of a file, which is made if need be. A torn last line is ended first, so that nothing is glued
+// to it; on failure the file is as it was, as far as the disk allows.
+Status file_append_lines(const char *path, const void *lines, size_t bytes) CHECKED;
 Status file_size(const char *path, uint64_t *bytes) CHECKED;
 Status file_map(const char *path, Mapping *m) CHECKED;  // read-only, shared
 void file_unmap(Mapping *m);

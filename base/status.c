@@ -25,6 +25,9 @@ static const struct {
 int status_exit_code(Status st) {
     return STATUSES[st].code;
 }
+bool status_joins(Status st) {
+    return st != OK && STATUSES[st].code == STATUSES[st - 1].code;
+}
 const char *status_name(Status st) {
     return STATUSES[st].name;
 }

@@ -4,15 +4,19 @@
 
 #include <stdbool.h>
 
-// name, process exit code, meaning (explained in docs/errors.md)
+// name, process exit code, meaning (explained in docs/errors.md). Of several ranks the later row wins: that a file
+// cannot be read (E_IO) says less about it than that it is damaged (E_FORMAT), and forbids more.
 #define STATUS_TABLE(X)                                                                            \
     X(OK, 0, "success")                                                                            \
     X(E_USAGE, 64, "wrong command line or configuration")                                          \
     X(E_FORMAT, 65, "malformed or corrupt input data")                                             \
+    X(E_NEWER, 65, "written by a newer version of this program")                                   \
     X(E_LAUNCH, 69, "launcher, ranks or machine do not fit the request")                           \
     X(E_BUG, 70, "internal error: please report")                                                  \
     X(E_NOMEM, 71, "out of memory")                                                                \
-    X(E_IO, 74, "a file or the network could not be read or written")                              \
+    X(E_NETWORK, 74, "the network or an archive is out of reach")                                  \
+    X(E_MISSING, 74, "a file is not there")                                                        \
+    X(E_IO, 74, "a file could not be read or written")                                             \
     X(E_STOPPED, 75, "stopped on request: run again to go on")                                     \
     X(E_DIVERGED, 76, "the numerics failed: a value is not finite")
 
@@ -23,6 +27,7 @@ typedef enum { STATUS_TABLE(STATUS_ENUM) STATUS_COUNT } Status;
 #define CHECKED __attribute__((warn_unused_result))
 
 int status_exit_code(Status st);
+bool status_joins(Status st);  // its exit code is that of the row before: one entry in lists of codes
 const char *status_name(Status st);
 const char *status_text(Status st);
 

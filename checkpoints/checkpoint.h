@@ -89,9 +89,15 @@ typedef struct CkptPart {  // one safetensors file
 // removes the .tmp. E_DIVERGED: a number that some rank holds is not finite; the message names tensor and element.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
                        const Manifest *m, int keep) CHECKED;
+// Collective. Makes ckpt_dir, and writes a file there and removes it, once a node: better before the first step than at the
+// first save.
+Status checkpoint_prepare(const Mesh *mesh, const char *ckpt_dir) CHECKED;
+// Not collective. Newest step by name, whole or not; -1: none.
+Status checkpoint_newest(const char *ckpt_dir, int64_t *step) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
-// Invalid ones, and those with a value that is not finite, are reported by log_warn and passed over; when all are: E_FORMAT
-// or E_DIVERGED, for starting over would bury them.
+// Damaged ones, and those with a value that is not finite, are reported by log_warn, passed over and renamed; when all are:
+// E_FORMAT or E_DIVERGED, for starting over would bury them. One that cannot be read (E_IO, E_NOMEM) or was written by a
+// newer version (E_NEWER) ends the search, and nothing is renamed.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
 // Collective. Fills the slices; shapes must match, else E_FORMAT. F32 is widened where a real is a double, with a line in the
 // log; F64 is not narrowed: E_USAGE.

@@ -134,8 +134,11 @@ static Status open_any(HfDir *d) {
     char single[PATH_BYTES];
     path_join(single, d->path, SINGLE);
     path_join(d->index_path, d->path, INDEX);
-    if (path_exists(single)) return add_shard(d, SINGLE);
-    if (path_exists(d->index_path)) return open_sharded(d);
+    Status st = path_look(single);
+    if (st == OK) return add_shard(d, SINGLE);
+    if (st == E_MISSING) st = path_look(d->index_path);
+    if (st == OK) return open_sharded(d);
+    if (st != E_MISSING) return st;
     FAIL(E_IO,
          "a Hugging Face directory in safetensors form is needed (pytorch_model.bin is not read)",
          "%s: neither %s nor %s is there", d->path, SINGLE, INDEX);

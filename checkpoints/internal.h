@@ -74,8 +74,10 @@ typedef struct FileTable {
 // layouts name the tensors of each file, for people who read the manifest.
 Status manifest__write(const char *step_dir, const Manifest *m, const FileTable *files,
                        const CkptPart *parts) CHECKED;
+// E_MISSING: no such file. E_NEWER, E_FORMAT: as it says.
 Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) CHECKED;
 void filetable__free(FileTable *files);
+Status files__look(const char *step_dir, const FileTable *files) CHECKED;  // E_MISSING: one is not there
 // Opens every file of the table, and hashes the headers and each tensor whose running number is `rank`
 // modulo `size`. E_FORMAT: damaged. E_DIVERGED: whole, but a value is not finite.
 Status files__verify(const char *step_dir, const FileTable *files, int rank, int size) CHECKED;
@@ -91,7 +93,7 @@ int64_t step__of_dir(const char *dir);  // the step that the last part of the pa
 Status steps__list(const char *ckpt_dir, StepList *list) CHECKED;  // no directory: empty
 void steps__free(StepList *list);
 // Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N is missing.
-void steps__recover(const char *ckpt_dir);
+Status steps__recover(const char *ckpt_dir) CHECKED;
 Status steps__publish(const char *ckpt_dir, int64_t step) CHECKED;  // step_N.tmp -> step_N
 void steps__set_aside(const char *ckpt_dir, int64_t step);  // step_N -> step_N.bad
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep);

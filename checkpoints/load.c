@@ -9,21 +9,41 @@
 
 #include "base/log.h"
 
+static const char SHARED[] =
+    "put checkpoints on a file system that all nodes share and have mounted";
+
 // Collective. All ranks must have read the same bytes, or the file system is not shared.
 static Status same_everywhere(const Mesh *mesh, uint64_t hash, const char *step_dir) {
-    int64_t bounds[2] = {(int64_t)hash, ~(int64_t)hash};
-    comm_max_i64(mesh->world, bounds, 2);
-    if (bounds[0] == ~bounds[1]) return OK;
-    FAIL(E_FORMAT, "put checkpoints on a file system that all nodes share",
-         "%s: ranks see different manifests", step_dir);
+    uint64_t first = hash;
+    comm_bcast(mesh->world, &first, sizeof first, 0);
+    return agree(first == hash
+                     ? OK
+                     : err_set(E_IO, SHARED,
+                               "%s: its manifest is another than the one rank 0 reads", step_dir),
+                 mesh->world);
+}
+
+// Collective. A file that no rank finds is missing. One that some ranks find is there, and the
+// others do not see the disk it lies on.
+static Status agree_missing(const Mesh *mesh, Status mine) {
+    int64_t seen = mine != E_MISSING;
+    comm_max_i64(mesh->world, &seen, 1);
+    if (mine == E_MISSING && seen != 0)
+        mine = err_set(E_IO, SHARED, "%s (other ranks see it)", err_message());
+    return agree(mine, mesh->world);
+}
+
+// An older checkpoint makes it good. Any other failure says nothing about the checkpoint.
+static bool is_damage(Status st) {
+    return st == E_FORMAT || st == E_MISSING || st == E_DIVERGED;
 }
 
 // Collective. On success the manifest and the table belong to the caller, else they are empty.
 static Status open_verified(const Mesh *mesh, const char *step_dir, Manifest *m, FileTable *files) {
-    Status st = manifest__read(step_dir, m, files);
-    if (st == OK) st = files__verify(step_dir, files, mesh->rank, mesh->size);
-    st = agree(st, mesh->world);
+    Status st = agree_missing(mesh, manifest__read(step_dir, m, files));
     if (st == OK) st = same_everywhere(mesh, files->hash, step_dir);
+    if (st == OK) st = agree_missing(mesh, files__look(step_dir, files));
+    if (st == OK) st = agree(files__verify(step_dir, files, mesh->rank, mesh->size), mesh->world);
     if (st == OK) return OK;
     manifest_free(m);
     filetable__free(files);
@@ -41,7 +61,7 @@ static Status list_on_root(const Mesh *mesh, const char *ckpt_dir, StepList *lis
     *list = (StepList){0};
     TRY(path__check(ckpt_dir));
     if (mesh->rank != 0) return OK;
-    steps__recover(ckpt_dir);
+    TRY(steps__recover(ckpt_dir));
     return steps__list(ckpt_dir, list);
 }
 
@@ -61,7 +81,7 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
         Manifest m;
         FileTable files;
         Status st = open_verified(mesh, dir, &m, &files);
-        if (st == E_NOMEM) {  // says nothing about the checkpoint
+        if (st != OK && !is_damage(st)) {  // cannot be read now, or not by this version
             steps__free(&list);
             return st;
         }
@@ -86,7 +106,7 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
         FAIL(E_DIVERGED, "start a new run with a lower schedule.lr or a longer schedule.warmup",
              "%s: all %lld checkpoints hold values that are not finite", ckpt_dir, (long long)seen);
     }
-    FAIL(E_FORMAT, "bring a good copy back, or move this directory away to start from step 0",
+    FAIL(E_FORMAT, "bring a good copy back, or start over in another train.run_dir",
          "%s: all %lld checkpoints are damaged", ckpt_dir, (long long)seen);
 }
 

@@ -145,10 +145,13 @@ static Status read_values(const PackValue *root, Manifest *m) {
     TRY(pack_text(format, sizeof format, root, "format"));
     TRY(pack_i64(&version, root, "version"));
     if (strcmp(format, FORMAT_NAME) != 0) FAIL(E_FORMAT, HINT, "not a checkpoint of this program");
-    if (version != FORMAT_VERSION) {
-        FAIL(E_FORMAT, "use the version of sterna that wrote it",
+    if (version > FORMAT_VERSION) {
+        FAIL(E_NEWER,
+             "go on with the version of sterna that wrote it; to go on from an older checkpoint, "
+             "move this one away",
              "format version %lld, this program reads %d", (long long)version, FORMAT_VERSION);
     }
+    if (version != FORMAT_VERSION) FAIL(E_FORMAT, HINT, "'version' is %lld", (long long)version);
     TRY(pack_i64(&m->step, root, "step"));
     if (m->step < 0) FAIL(E_FORMAT, HINT, "'step' is negative");
     TRY(read_extent(root, "dp", &m->dp));
@@ -237,6 +240,7 @@ Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) {
     char path[PATH_BYTES], *data = NULL;
     path_join(path, step_dir, MANIFEST_FILE);
     size_t bytes;
+    TRY(path_look(path));
     TRY(file_read(path, &data, &bytes));
     files->hash = hash64(data, bytes);
     Status st = read_body(data, bytes, m, files);
@@ -285,6 +289,15 @@ static Status verify_file(const char *path, const FileRecord *r, size_t first, i
     }
     st_close(f);
     return st;
+}
+
+Status files__look(const char *step_dir, const FileTable *files) {
+    for (int i = 0; i < files->count; i++) {
+        char path[PATH_BYTES];
+        path_join(path, step_dir, files->files[i].file);
+        TRY(path_look(path));
+    }
+    return OK;
 }
 
 Status files__verify(const char *step_dir, const FileTable *files, int rank, int size) {

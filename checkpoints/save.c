@@ -141,7 +141,7 @@ static Status save_prepare(Save *s, const CkptPart *parts) {
     step__name(name, s->manifest->step, ".tmp");
     path_join(s->tmp_dir, s->ckpt_dir, name);
     if (s->mesh->rank != 0) return OK;
-    steps__recover(s->ckpt_dir);
+    TRY(steps__recover(s->ckpt_dir));
     return dir_make(s->tmp_dir);
 }
 
@@ -415,6 +415,13 @@ static void save_free(Save *s) {
     free(s->plans);
     free(s->buffer);
     free(s->landing);
+}
+
+Status checkpoint_prepare(const Mesh *mesh, const char *ckpt_dir) {
+    Status st = path__check(ckpt_dir);
+    if (st == OK && mesh->rank == 0) st = dir_make(ckpt_dir);
+    TRY(agree(st, mesh->world));
+    return agree(mesh->node_rank == 0 ? dir_probe(ckpt_dir) : OK, mesh->world);
 }
 
 // Four phases, each ended by one agreement, so that every rank leaves by the same one.

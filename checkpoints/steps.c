@@ -70,7 +70,9 @@ static int newest_first(const void *a, const void *b) {
 // Newest first. On failure the list is empty.
 static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepList *list) {
     *list = (StepList){0};
-    if (!path_exists(ckpt_dir)) return OK;
+    Status there = path_look(ckpt_dir);
+    if (there == E_MISSING) return OK;
+    TRY(there);
     Search search = {list, suffix, 0};
     Status st = dir_each(ckpt_dir, collect, &search);
     if (st != OK) steps__free(list);
@@ -80,6 +82,18 @@ static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepLis
 
 Status steps__list(const char *ckpt_dir, StepList *list) {
     return list_with_suffix(ckpt_dir, "", list);
+}
+
+Status checkpoint_newest(const char *ckpt_dir, int64_t *step) {
+    static const char *const suffixes[] = {"", ".old"};
+    *step = -1;
+    for (int i = 0; i < 2; i++) {
+        StepList list;
+        TRY(list_with_suffix(ckpt_dir, suffixes[i], &list));
+        if (list.count > 0 && list.steps[0] > *step) *step = list.steps[0];
+        steps__free(&list);
+    }
+    return OK;
 }
 
 void steps__free(StepList *list) {
@@ -104,31 +118,40 @@ static void step_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step,
     path_join(path, ckpt_dir, name);
 }
 
-// Only one process at a time writes to a checkpoint directory, so what is unfinished here is
-// abandoned.
-void steps__recover(const char *ckpt_dir) {
-    StepList list;
-    char path[PATH_BYTES], whole[PATH_BYTES];
-    if (list_with_suffix(ckpt_dir, ".old", &list) != OK)
-        return;  // the caller will meet the same failure
-    for (int i = 0; i < list.count; i++) {
-        step_path(path, ckpt_dir, list.steps[i], ".old");
-        step_path(whole, ckpt_dir, list.steps[i], "");
-        if (path_exists(whole) || rename(path, whole) != 0) dir__discard(path);
-    }
-    steps__free(&list);
-    if (list_with_suffix(ckpt_dir, ".tmp", &list) != OK) return;
-    for (int i = 0; i < list.count; i++) {
-        step_path(path, ckpt_dir, list.steps[i], ".tmp");
-        dir__discard(path);
-    }
-    steps__free(&list);
-}
-
 static Status move(const char *from, const char *to) {
     if (rename(from, to) == 0) return OK;
     FAIL(E_IO, "check that the checkpoint directory is writable", "cannot rename %s to %s: %s",
          from, to, strerror(errno));
+}
+
+// A step's earlier copy is dropped only where the new one is seen.
+static Status put_back(const char *ckpt_dir, int64_t step) {
+    char old[PATH_BYTES], whole[PATH_BYTES];
+    step_path(old, ckpt_dir, step, ".old");
+    step_path(whole, ckpt_dir, step, "");
+    Status there = path_look(whole);
+    if (there == E_MISSING) return move(old, whole);
+    if (there == OK) dir__discard(old);
+    return there;
+}
+
+// Only one process at a time writes to a checkpoint directory, so what is unfinished here is
+// abandoned.
+Status steps__recover(const char *ckpt_dir) {
+    StepList list;
+    TRY(list_with_suffix(ckpt_dir, ".old", &list));
+    Status st = OK;
+    for (int i = 0; i < list.count && st == OK; i++) st = put_back(ckpt_dir, list.steps[i]);
+    steps__free(&list);
+    TRY(st);
+    TRY(list_with_suffix(ckpt_dir, ".tmp", &list));
+    for (int i = 0; i < list.count; i++) {
+        char path[PATH_BYTES];
+        step_path(path, ckpt_dir, list.steps[i], ".tmp");
+        dir__discard(path);
+    }
+    steps__free(&list);
+    return OK;
 }
 
 // The files are synced by their writers, the names here: first those in the step, then the step's
@@ -141,7 +164,9 @@ Status steps__publish(const char *ckpt_dir, int64_t step) {
     TRY(dir_sync(tmp));
     // A directory cannot be renamed over one with contents: the same step's earlier copy steps
     // aside.
-    bool replaces = path_exists(whole);
+    Status there = path_look(whole);
+    if (there != OK && there != E_MISSING) return there;
+    bool replaces = there == OK;
     if (replaces) TRY(move(whole, old));
     TRY(move(tmp, whole));
     TRY(dir_sync(ckpt_dir));

@@ -89,8 +89,9 @@ static Status spawn(pid_t *pid, const char *const argv[], const char *dir, const
     int rc = posix_spawnp(pid, argv[0], &actions, NULL, (char *const *)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (rc != 0) {
-        FAIL(E_IO, "install it, or train with data.offline=true", "%s: cannot be started: %s",
-             argv[0], strerror(rc));
+        bool ours = rc == EAGAIN || rc == ENOMEM || rc == EMFILE || rc == ENFILE;
+        FAIL(ours ? E_IO : E_NETWORK, "install it, or train with data.offline=true",
+             "%s: cannot be started: %s", argv[0], strerror(rc));
     }
     return OK;
 }
@@ -120,10 +121,10 @@ Status command_read(char **output, const char *const argv[], const char *dir, do
     int code = 0;
     while (waitpid(pid, &code, 0) < 0 && errno == EINTR) continue;
     if (!in_time) {
-        st = err_set(E_IO, "check the network, or train with data.offline=true",
+        st = err_set(E_NETWORK, "check the network, or train with data.offline=true",
                      "%s %s: no answer after %.0f s", argv[0], argv[1], timeout_s);
     } else if (!WIFEXITED(code) || WEXITSTATUS(code) != 0) {
-        st = err_set(E_IO, "run the same command by hand, or train with data.offline=true",
+        st = err_set(E_NETWORK, "run the same command by hand, or train with data.offline=true",
                      "%s %s failed: %s", argv[0], argv[1], last_line(err.text));
     } else {
         *output = out.text;

@@ -27,6 +27,7 @@ static const char REBUILD[] = "remove the corpus directory and prepare it again"
 // The shard must be the very file the index was written for, not just a valid one.
 static Status shard_open_listed(Shard **s, const char *path, const Index *ix,
                                 const IndexShard *listed) {
+    TRY(path_look(path));
     TRY(shard_open(s, path, true));
     const ShardInfo *info = shard_info(*s);
     if (shard__hash(*s) != listed->hash || info->tokens != listed->tokens ||
@@ -40,6 +41,7 @@ static Status shard_open_listed(Shard **s, const char *path, const Index *ix,
 static Status text_verify(const char *path, uint64_t hash) {
     char *text;
     size_t bytes;
+    TRY(path_look(path));
     TRY(file_read(path, &text, &bytes));
     bool same = hash64(text, bytes) == hash;
     free(text);

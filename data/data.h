@@ -115,7 +115,8 @@ const uint64_t *shard_doc_ends(const Shard *s);
 
 // --- corpus.c: opened for reading ---
 typedef struct Corpus Corpus;  // shards of every source, weights, tokenizer hash
-Status corpus_open(Corpus **c, const char *dir) CHECKED;  // verifies all checksums; E_IO / E_FORMAT name the shard
+// Verifies all checksums. E_FORMAT, E_MISSING: damaged, can be made again; E_IO, E_NEWER: not to be touched. All name the file.
+Status corpus_open(Corpus **c, const char *dir) CHECKED;
 void corpus_close(Corpus *c);
 Hash128 corpus_hash(const Corpus *c);
 int corpus_vocab(const Corpus *c);

@@ -38,12 +38,19 @@ typedef struct Download {
     double retry_after_s;               // < 0: the server did not say
     FILE *out;
     uint64_t have;  // bytes in the .part file
-    bool too_big, disk_failed;
+    bool too_big;
+    int disk_error;  // errno of the disk, 0: it is not to blame
 } Download;
 
-bool fetch_matches(const char *path, const FetchWant *want) {
+static const char DISK[] = "check permissions and free space of data.cache";
+
+Status fetch_check(const char *path, const FetchWant *want, bool *fits) {
+    *fits = false;
+    Status there = path_look(path);
+    if (there == E_MISSING) return OK;
+    TRY(there);
     FILE *f = fopen(path, "rb");
-    if (f == NULL) return false;
+    if (f == NULL) FAIL(E_IO, DISK, "cannot read %s: %s", path, strerror(errno));
     Sha256 sum;
     sha256_init(&sum);
     char buffer[16384], hex[65];
@@ -51,13 +58,15 @@ bool fetch_matches(const char *path, const FetchWant *want) {
     for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0; total += n) {
         sha256_add(&sum, buffer, n);
     }
-    bool readable = !ferror(f);
+    int error = ferror(f) ? errno : 0;
     fclose(f);
+    if (error != 0) FAIL(E_IO, DISK, "cannot read %s: %s", path, strerror(error));
     sha256_hex(&sum, hex);
     bool size_fits = want->bytes == 0 || want->bytes == total;
     bool hash_fits =
         want->sha256 == NULL || want->sha256[0] == '\0' || strcmp(want->sha256, hex) == 0;
-    return readable && size_fits && hash_fits;
+    *fits = size_fits && hash_fits;
+    return OK;
 }
 
 // A known size is the limit itself: one byte more is already wrong.
@@ -73,7 +82,7 @@ static size_t receive(char *data, size_t one, size_t bytes, void *user) {
     d->too_big = d->have + bytes > size_limit(d);
     if (d->too_big) return 0;
     if (fwrite(data, 1, bytes, d->out) != bytes) {
-        d->disk_failed = true;
+        d->disk_error = errno;
         return 0;
     }
     d->have += bytes;
@@ -125,7 +134,7 @@ static Outcome classify(Download *d, CURL *c, CURLcode rc) {
                  (unsigned long long)size_limit(d));
         return TRY_RESTART;
     }
-    if (d->disk_failed) return TRY_STOP;
+    if (d->disk_error != 0) return TRY_STOP;
     switch (rc) {
     case CURLE_HTTP_RETURNED_ERROR:
         return classify_http(d, code);
@@ -146,25 +155,20 @@ static Outcome classify(Download *d, CURL *c, CURLcode rc) {
 static Outcome connect_once(Download *d) {
     d->reason[0] = '\0';
     d->retry_after_s = -1;
-    d->too_big = d->disk_failed = false;
+    d->too_big = false;
     d->out = fopen(d->part, "ab");
+    d->disk_error = d->out == NULL ? errno : 0;
     CURL *c = curl_easy_init();
     Outcome outcome = TRY_STOP;
-    if (d->out == NULL || c == NULL) {
-        snprintf(d->reason, sizeof d->reason, "cannot write %.180s", d->part);
-    } else {
+    if (d->out != NULL && c != NULL) {
         if (d->have > 0) d->report->resumed++;
         d->report->tries++;
         set_options(c, d);
         outcome = classify(d, c, curl_easy_perform(c));
     }
     curl_easy_cleanup(c);
-    bool flushed = d->out == NULL || fclose(d->out) == 0;
-    if (!flushed || d->disk_failed) {
-        snprintf(d->reason, sizeof d->reason, "writing %.180s: %s", d->part, strerror(errno));
-        return TRY_STOP;
-    }
-    return outcome;
+    if (d->out != NULL && fclose(d->out) != 0 && d->disk_error == 0) d->disk_error = errno;
+    return d->disk_error != 0 ? TRY_STOP : outcome;
 }
 
 // Full jitter: uniform between 0 and the exponential bound, so that many clients do not come back
@@ -203,10 +207,16 @@ static void part_adopt(Download *d) {
 
 // Only a checked file gets its name: whoever sees it can use it.
 static Status part_accept(Download *d) {
-    if (rename(d->part, d->path) != 0) {
-        FAIL(E_IO, "check permissions and free space", "%s: %s", d->path, strerror(errno));
-    }
+    if (rename(d->part, d->path) != 0) FAIL(E_IO, DISK, "%s: %s", d->path, strerror(errno));
     return OK;
+}
+
+// Why the last connection was the last.
+static Status give_up(const Download *d) {
+    if (d->disk_error != 0)
+        FAIL(E_IO, DISK, "cannot write %s: %s", d->part, strerror(d->disk_error));
+    FAIL(E_NETWORK, "check the network and the proxy, or train with data.offline=true", "%s: %s",
+         d->url, d->reason);
 }
 
 // The loop over connections: see the top of the file.
@@ -216,7 +226,9 @@ static Status download(Download *d) {
     part_adopt(d);
     while (d->report->tries < d->policy->tries) {
         Outcome outcome = connect_once(d);
-        if (outcome == TRY_DONE && fetch_matches(d->part, d->want)) return part_accept(d);
+        bool fits = false;
+        if (outcome == TRY_DONE) TRY(fetch_check(d->part, d->want, &fits));
+        if (fits) return part_accept(d);
         if (outcome == TRY_DONE) {
             snprintf(d->reason, sizeof d->reason, "size or checksum is wrong");
             outcome = TRY_RESTART;
@@ -233,17 +245,18 @@ static Status download(Download *d) {
         failures++;
         if (d->report->tries < d->policy->tries) wait_before(d, failures);
     }
-    FAIL(E_IO, "check the network and the proxy, or train with data.offline=true", "%s: %s", d->url,
-         d->reason);
+    return give_up(d);
 }
 
 Status fetch_file(const char *url, const char *path, const FetchWant *want,
                   const FetchPolicy *policy, FetchReport *report) {
     *report = (FetchReport){0};
     bool nothing_known = want->bytes == 0 && (want->sha256 == NULL || want->sha256[0] == '\0');
-    if (!nothing_known && fetch_matches(path, want)) return OK;
+    bool fits = false;
+    if (!nothing_known) TRY(fetch_check(path, want, &fits));
+    if (fits) return OK;
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) {
-        FAIL(E_IO, "give an http or https address", "%s: not an http or https address", url);
+        FAIL(E_NETWORK, "give an http or https address", "%s: not an http or https address", url);
     }
     Download d = {.url = url, .path = path, .want = want, .policy = policy, .report = report};
     int n = snprintf(d.part, sizeof d.part, "%s.part", path);

@@ -36,9 +36,9 @@ typedef struct FetchReport {
 } FetchReport;
 
 // Makes `path` the file at `url`; a file that is there and fits `want` is left alone. Data grow in
-// path.part, which survives a failure. E_IO: not reachable, refused, cut off; E_FORMAT: wrong size
-// or checksum, twice. Not collective.
+// path.part, which survives a failure. E_NETWORK: not reachable, refused, cut off; E_FORMAT: wrong size
+// or checksum, twice; E_IO: the disk. Not collective.
 Status fetch_file(const char *url, const char *path, const FetchWant *want,
                   const FetchPolicy *policy, FetchReport *report) CHECKED;
-// Does the file exist with the wanted size and checksum?
-bool fetch_matches(const char *path, const FetchWant *want);
+// *fits: the file exists with the wanted size and checksum. E_IO: that cannot be said.
+Status fetch_check(const char *path, const FetchWant *want, bool *fits) CHECKED;

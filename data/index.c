@@ -255,6 +255,9 @@ static Status index_parse(Index *ix, const PackValue *root) {
     int64_t version, vocab, eod;
     const PackValue *holdout;
     TRY(pack_i64(&version, root, "version"));
+    if (version > CORPUS_VERSION)
+        FAIL(E_NEWER, "use the version of sterna that wrote it, or another data.cache",
+             "corpus version %lld, this program reads %d", (long long)version, CORPUS_VERSION);
     if (version != CORPUS_VERSION)
         FAIL(E_FORMAT, REBUILD, "corpus version %lld, this program reads %d", (long long)version,
              CORPUS_VERSION);
@@ -287,6 +290,7 @@ Status index__read(Index *ix, const char *dir) {
     char path[PATH_BYTES], *data = NULL;
     size_t bytes;
     path_join(path, dir, INDEX_FILE);
+    TRY(path_look(path));
     TRY(file_read(path, &data, &bytes));
 
     // The hash first: nothing of a damaged file is looked at.

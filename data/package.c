@@ -74,7 +74,7 @@ static Status uri_download(const PackageUri *uri, const char *path) {
     if (proxy_ask(proxy, sizeof proxy, uri->url)) policy.proxy = proxy;
     FetchWant want = {uri->bytes, uri->sha256};
     FetchReport report;
-    if (uri->sha256[0] == '\0') FAIL(E_IO, HINT, "%s: APT names no SHA-256", uri->file);
+    if (uri->sha256[0] == '\0') FAIL(E_NETWORK, HINT, "%s: APT names no SHA-256", uri->file);
     return fetch_file(uri->url, path, &want, &policy, &report);
 }
 
@@ -84,9 +84,11 @@ static Status apt_download(const char *package, const char *dir) {
         "apt-get", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", "download",
         package,   NULL};
     char *text;
-    TRY(command_read(&text, argv, dir, APT_DOWNLOAD_S));
-    free(text);
-    return OK;
+    Status st = command_read(&text, argv, dir, APT_DOWNLOAD_S);
+    // APT does not say in numbers what failed: where nothing can be written, that was it.
+    if (st == E_NETWORK) TRY(dir_probe(dir));
+    if (st == OK) free(text);
+    return st;
 }
 
 typedef struct Copy {
@@ -108,29 +110,42 @@ static Status copy_visit(const char *name, void *user) {
 static Status copy_find(char path[PATH_BYTES], const char *package, const char *dir) {
     Copy copy = {.package = package};
     TRY(dir_each(dir, copy_visit, &copy));
-    if (copy.name[0] == '\0') FAIL(E_IO, HINT, "%s: no package %s_*.deb", dir, package);
+    if (copy.name[0] == '\0') FAIL(E_NETWORK, HINT, "%s: no package %s_*.deb", dir, package);
     path_join(path, dir, copy.name);
     return OK;
 }
 
-Status package_fetch(char path[PATH_BYTES], const char *package, const char *dir) {
+// What APT or a mirror gets wrong is out of reach for us, like what does not answer.
+static bool is_remote(Status st) {
+    return st == E_NETWORK || st == E_FORMAT;
+}
+
+// E_NETWORK, E_FORMAT: neither we nor APT can get it.
+static Status package_download(char path[PATH_BYTES], const char *package, const char *dir) {
     PackageUri uri;
-    FetchWant any = {0, NULL};
-    Status asked = uri_ask(&uri, package);
-    if (asked == OK) {
-        any = (FetchWant){uri.bytes, uri.sha256};
-        path_join(path, dir, uri.file);
-        if (fetch_matches(path, &any)) return OK;
-        log_info("data: fetching %s (%.1f MB)", uri.file, (double)uri.bytes / 1e6);
-        if (uri_download(&uri, path) == OK) return OK;
-        if (apt_download(package, dir) == OK && fetch_matches(path, &any)) return OK;
-    }
+    bool fits;
+    TRY(uri_ask(&uri, package));
+    FetchWant want = {uri.bytes, uri.sha256};
+    path_join(path, dir, uri.file);
+    TRY(fetch_check(path, &want, &fits));
+    if (fits) return OK;
+    log_info("data: fetching %s (%.1f MB)", uri.file, (double)uri.bytes / 1e6);
+    Status st = uri_download(&uri, path);
+    if (!is_remote(st)) return st;
+    TRY(apt_download(package, dir));
+    TRY(fetch_check(path, &want, &fits));
+    if (fits) return OK;
+    FAIL(E_NETWORK, HINT, "%s: APT brought another file", uri.file);
+}
+
+Status package_fetch(char path[PATH_BYTES], const char *package, const char *dir) {
+    Status st = package_download(path, package, dir);
+    if (!is_remote(st)) return st;
     // Keep APT's reason in case there is no copy either.
     char why[1024];
     snprintf(why, sizeof why, "%s", err_message());
-    if (copy_find(path, package, dir) == OK) {
-        err_clear();
-        return OK;
-    }
-    FAIL(E_IO, HINT, "package %s cannot be fetched: %s", package, why);
+    st = copy_find(path, package, dir);
+    if (st == OK) err_clear();
+    if (st != E_NETWORK) return st;
+    FAIL(E_NETWORK, HINT, "package %s cannot be fetched: %s", package, why);
 }

@@ -55,12 +55,14 @@ static Status prep_find(Prep *p, bool *found) {
     TRY(inputs__identity(&p->index.identity, &p->in, p->cfg));
     char path[PATH_BYTES];
     path_join(path, p->dir, INDEX_FILE);
-    if (!path_exists(path)) return OK;
+    Corpus *corpus = NULL;
+    Status st = path_look(path);
+    if (st == E_MISSING) return OK;
 
-    // All checksums are verified: training trusts what is used again.
-    Corpus *corpus;
-    Status st = corpus_open(&corpus, p->dir);
-    if (st == E_NOMEM) return st;
+    // All checksums are verified: training trusts what is used again. Only what is known to be
+    // damaged is replaced, not what cannot be read now or by this version.
+    if (st == OK) st = corpus_open(&corpus, p->dir);
+    if (st != OK && st != E_FORMAT && st != E_MISSING) return st;
     if (st != OK) {
         log_warn("%s; the corpus is prepared again", err_message());
         err_clear();
@@ -110,8 +112,9 @@ static Status prep_reuse(Prep *p, bool *found) {
                            "data.cache: %s, made by rank 0, is not visible here", p->tmp);
         TRY(agree(st, p->mesh->world));
     }
-    if (*found && p->index.report.embedded_sample && !p->cfg->offline)
-        log_info("corpus: made from the built-in sample, as the packages could not be reached; "
+    // Not tried again by itself: a run that has begun on it could not go on.
+    if (*found && p->index.report.embedded_sample && !p->cfg->offline && p->mesh->rank == 0)
+        log_warn("corpus: made from the built-in sample, as the packages could not be reached; "
                  "remove %s to try again",
                  p->dir);
     return OK;
@@ -120,7 +123,7 @@ static Status prep_reuse(Prep *p, bool *found) {
 // --- text ---
 
 // One rank of each node downloads. Without the archive, every named source is replaced by its
-// built-in sample.
+// built-in sample; a disk that fails is no such reason.
 static Status prep_fetch(Prep *p) {
     Status st = OK;
     int64_t out_of_reach = 0;
@@ -129,14 +132,15 @@ static Status prep_fetch(Prep *p) {
         log_info("corpus: fetching %s", p->in.name[k]);
         st = doc__check_stop();
         if (st == OK) st = source_fetch(p->in.spec[k], p->cfg->cache);
-        if (st != E_IO) continue;
+        if (st != E_NETWORK) continue;
+        st = OK;
         out_of_reach = 1;
         log_warn("%s; going on with the small text built into the program", err_message());
-        err_clear();
+        break;
     }
 
     // One node without the archive is enough: all ranks must read the same text.
-    TRY(agree(st == E_IO ? OK : st, p->mesh->world));
+    TRY(agree(st, p->mesh->world));
     comm_max_i64(p->mesh->world, &out_of_reach, 1);
     if (out_of_reach != 0) p->offline = true;
     p->index.report.embedded_sample = out_of_reach != 0;

@@ -142,12 +142,14 @@ static Status header_check(Shard *s) {
              s->map.bytes);
     if (memcmp(h, MAGIC, sizeof MAGIC) != 0)
         FAIL(E_FORMAT, "is this a token shard?", "%s: wrong magic bytes", s->path);
-    if (get_u32(h + 8) != VERSION)
-        FAIL(E_FORMAT, "prepare the corpus again with this program",
-             "%s: shard version %u, this program reads %d", s->path, get_u32(h + 8), VERSION);
     s->hash = hash64(h, HEADER_BYTES);
     if (get_u64(h + s->map.bytes - 8) != s->hash)
         FAIL(E_FORMAT, REBUILD, "%s: truncated, or header checksum wrong", s->path);
+    uint32_t version = get_u32(h + 8);
+    if (version != VERSION)
+        FAIL(version > VERSION ? E_NEWER : E_FORMAT,
+             "use the version of sterna that wrote it, or another data.cache",
+             "%s: shard version %u, this program reads %d", s->path, version, VERSION);
     s->info = (ShardInfo){.tokens = get_u64(h + 24),
                           .docs = get_u64(h + 32),
                           .vocab = get_u32(h + 40),

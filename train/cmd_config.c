@@ -75,7 +75,11 @@ static void man_head(void) {
 static void man_tail(void) {
     puts(".SH EXIT STATUS");
     for (Status st = OK; st < STATUS_COUNT; st++) {
-        printf(".TP\n.B %d\n", status_exit_code(st));
+        if (status_joins(st)) {
+            fputs("or ", stdout);
+        } else {
+            printf(".TP\n.B %d\n", status_exit_code(st));
+        }
         man_text(status_text(st));
         putchar('\n');
     }

@@ -56,6 +56,11 @@ static void print_summary(const Report *r, const char *path) {
     printf("\n%-26s %s\n", "tokens", text);
     if (r->tokens_per_s > 0) printf("%-26s %.0f\n", "tokens/s, mean", r->tokens_per_s);
     print_bits(r);
+    if (r->torn_lines > 0) {
+        number__count(text, r->torn_lines);
+        printf("%-26s %s\n", "lines not readable", text);
+    }
+    if (r->unreadable[0] != '\0') print_result("%-26s %s\n", "files not readable", r->unreadable);
     print_result("%-26s %s\n", "report", path);
 }
 

@@ -120,6 +120,13 @@ static Status sample_run(Sample *s, Run *run) {
     return st;
 }
 
+// Of what is told about a run nothing is worth ending it.
+static void warn_of(const Run *run, Status st) {
+    if (st != OK && run->mesh.rank == 0)
+        log_warn("%s; the run itself is not affected", err_message());
+    err_clear();
+}
+
 // By the first rank with its tp axis: all of them begin to generate, or none does.
 static Status write_sample(Run *run) {
     bool takes_part = run->mesh.dp_rank == 0 && run->mesh.sp_rank == 0;
@@ -127,7 +134,10 @@ static Status write_sample(Run *run) {
     Status st = agree(takes_part ? sample_open(&s, run) : OK, run->mesh.world);
     if (st == OK) st = agree(s.count > 0 ? sample_run(&s, run) : OK, run->mesh.world);
     free(s.ids);
-    return st == OK ? OK : err_context(st, "sample at step %lld", (long long)run->step);
+    if (st == OK) return OK;
+    if (st != E_IO) return err_context(st, "sample at step %lld", (long long)run->step);
+    warn_of(run, st);
+    return OK;
 }
 
 static Status evaluate(Run *run, bool final) {
@@ -136,7 +146,8 @@ static Status evaluate(Run *run, bool final) {
     if (e.tokens == 0) return OK;
     log_info("held-out at step %lld: %.4f nats/token, %.4f bits/byte (%lld tokens)",
              (long long)run->step, e.nats_per_token, e.bits_per_byte, (long long)e.tokens);
-    return agree(run->mesh.rank == 0 ? metrics_eval(run, &e, final) : OK, run->mesh.world);
+    if (run->mesh.rank == 0) metrics_eval(run, &e, final);
+    return OK;
 }
 
 // Evaluation and sample that are due at this step.
@@ -156,27 +167,15 @@ static Status after_step(Run *run, const StepResult *r) {
     return r->stop && !final ? OK : look_at_step(run, false);
 }
 
-// A line that is lost is reported at once, and ends the run at the next progress line, where all
-// agree.
-static Status write_metrics(Run *run, const StepResult *r, double step_s, Status *lost) {
-    Status st = run->mesh.rank == 0 ? metrics_step(run, r, step_s) : OK;
-    if (st != OK && *lost == OK) {
-        log_warn("%s", err_message());
-        *lost = st;
-    }
-    if (run->step % run->cfg.train.log_every != 0 && run->step != run->cfg.train.steps) return OK;
-    if (st == OK && *lost != OK)
-        st = err_set(*lost, "make room, and give the same command again",
-                     "metrics.jsonl: lines of earlier steps could not be written");
-    TRY(agree(st, run->mesh.world));
-    print_progress(run, r, step_s);
-    return OK;
+static void write_metrics(Run *run, const StepResult *r, double step_s) {
+    if (run->mesh.rank == 0) metrics_step(run, r, step_s);
+    if (run->step % run->cfg.train.log_every == 0 || run->step == run->cfg.train.steps)
+        print_progress(run, r, step_s);
 }
 
 static Status step_loop(Run *run, bool *stopped) {
     const TrainConfig *t = &run->cfg.train;
     StepResult r;
-    Status lost = OK;
     run->last_save_s = clock_s();
     while (run->step < t->steps && !*stopped) {
         double start = clock_s();
@@ -185,7 +184,7 @@ static Status step_loop(Run *run, bool *stopped) {
         double step_s = clock_s() - start;
         accounts_step_end(&run->accounts, step_s);
         run->train_s += step_s;
-        TRY(write_metrics(run, &r, step_s, &lost));
+        write_metrics(run, &r, step_s);
         *stopped = r.stop && run->step < t->steps;
         TRY(after_step(run, &r));
     }
@@ -194,20 +193,19 @@ static Status step_loop(Run *run, bool *stopped) {
 
 // ---- start and end -----------------------------------------------------------------------------
 
-static Status report_here(const Run *run) {
-    return report_write(run->cfg.train.run_dir);
+// How the run ended, once its checkpoint is safe. Collective(world).
+static void write_results(Run *run, const char *reason, Status end) {
+    warn_of(run, comm_json_write(run));
+    if (run->mesh.rank != 0) return;
+    metrics_close(run);
+    warn_of(run, exit_write(run, reason, end));
+    warn_of(run, report_write(run->cfg.train.run_dir));
 }
 
 static Status finish(Run *run) {
     TRY(run_export(run));
     TRY(write_sample(run));
-    TRY(comm_json_write(run));
-    Status st = OK;
-    if (run->mesh.rank == 0) {
-        st = exit_write(run, "finished", OK);
-        if (st == OK) st = report_here(run);
-    }
-    TRY(agree(st, run->mesh.world));
+    write_results(run, "finished", OK);
     log_info("done: %lld steps, %lld tokens, %.1f s; report: %s/report.html", (long long)run->step,
              (long long)run->tokens_seen, run->train_s, run->cfg.train.run_dir);
     return OK;
@@ -215,13 +213,7 @@ static Status finish(Run *run) {
 
 static Status stop_early(Run *run) {
     const char *reason = signals_reason(signals_pending());
-    TRY(comm_json_write(run));
-    Status st = OK;
-    if (run->mesh.rank == 0) {
-        st = exit_write(run, reason, E_STOPPED);
-        if (st == OK) st = report_here(run);
-    }
-    TRY(agree(st, run->mesh.world));
+    write_results(run, reason, E_STOPPED);
     FAIL(E_STOPPED, "run the same command again to go on", "%s at step %lld, checkpoint saved",
          reason, (long long)run->step);
 }
@@ -266,42 +258,42 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
              (double)model_parameters(&run->model) / 1e6);
     log_start(run);
     if (t->steps == 0) TRY(fix_steps(run, origins));
-    TRY(rundir_save_config(run, cfg, origins));
+    // What these refuse leaves the run's files as they are.
     TRY(run_resume(run));
     if (run->step > 0 || run->cfg.train.init[0] != '\0')
         TRY(weights_agree(&run->model.params, &run->mesh));
     TRY(resume_metrics(run));
+    TRY(rundir_save_config(run, cfg, origins));
     bool stopped = false;
     TRY(step_loop(run, &stopped));
     return stopped ? stop_early(run) : finish(run);
 }
 
 // exit_write must not replace the message that will be printed.
-static void write_failure(const Run *run, Status failure) {
+static void write_failure(Run *run, Status failure) {
     char message[2048], hint[512];
     snprintf(message, sizeof message, "%s", err_message());
     snprintf(hint, sizeof hint, "%s", err_hint());
+    metrics_close(run);
     if (exit_write(run, message, failure) != OK) log_warn("exit.json: %s", err_message());
     err_set(failure, hint, "%s", message);
-}
-
-// The directory is this process's, and says no more how the last one ended.
-static Status take_directory(Run *run, const char *run_dir) {
-    TRY(rundir_lock(run_dir, &run->lock));
-    return exit_remove(run_dir);
 }
 
 // In a directory that is this run's. What is refused before that leaves no trace in it. However a
 // process ends after that, exit.json says so, but for a signal that nobody can catch.
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
-    Status st = mesh->rank == 0 ? take_directory(run, cfg->train.run_dir) : OK;
-    TRY(agree(st, mesh->world));
-    run->cfg.train.steps = cfg->train.steps;  // as an earlier process measured it
-    st = run_open(run, origins);
-    bool early = st == E_STOPPED;  // stop_early tells of later requests
-    if (st == OK) st = run_from_start(run, cfg, origins);
-    if (st != OK && (st != E_STOPPED || early) && mesh->rank == 0) write_failure(run, st);
+    TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
+    Status st = rundir_check(mesh, cfg->train.run_dir);
+    if (st == OK) {
+        // It says no more how the last process ended.
+        st = agree(mesh->rank == 0 ? exit_remove(cfg->train.run_dir) : OK, mesh->world);
+        run->cfg.train.steps = cfg->train.steps;  // as an earlier process measured it
+        if (st == OK) st = run_open(run, origins);
+        bool early = st == E_STOPPED;  // stop_early tells of later requests
+        if (st == OK) st = run_from_start(run, cfg, origins);
+        if (st != OK && (st != E_STOPPED || early) && mesh->rank == 0) write_failure(run, st);
+    }
     if (run->lock >= 0) close(run->lock);
     return st;
 }

@@ -33,7 +33,11 @@ static void usage(FILE *out) {
     }
     fputs("\nexit codes:", out);
     for (Status st = OK; st < STATUS_COUNT; st++) {
-        fprintf(out, "%s%d %s", st == OK ? " " : "; ", status_exit_code(st), status_text(st));
+        if (status_joins(st)) {
+            fprintf(out, ", or %s", status_text(st));
+        } else {
+            fprintf(out, "%s%d %s", st == OK ? " " : "; ", status_exit_code(st), status_text(st));
+        }
     }
     fputc('\n', out);
 }

@@ -219,7 +219,9 @@ Status modeldir_agree(const ModelDir *d, uint64_t input, const Mesh *mesh) {
 static Status open_tokenizer(ModelDir *d, const char *dir) {
     char path[PATH_BYTES];
     path_join(path, dir, "tokenizer.json");
-    if (!path_exists(path)) return OK;  // ids alone mean nothing: no token ends a text
+    Status there = path_look(path);
+    if (there == E_MISSING) return OK;  // ids alone mean nothing: no token ends a text
+    TRY(there);
     TRY(bpe_read_hf(&d->bpe, path));
     return modeldir_check_tokenizer(d->bpe, path, &d->model.cfg, dir);
 }

@@ -382,20 +382,24 @@ static void write_config(FILE *out, const Report *r) {
 
 // What a reader may look for and not find.
 static void write_missing(FILE *out, const Report *r) {
+    const char *bad = r->unreadable;
+    char unreadable[sizeof r->unreadable + 32];
+    snprintf(unreadable, sizeof unreadable, "%s cannot be read", bad);
     const struct {
         bool missing;
         const char *text;
     } pieces[] = {
         {r->loss.count == 0, "metrics.jsonl has no training steps"},
         {r->bits.count == 0, "no held-out evaluation yet"},
-        {r->source_count == 0, "corpus.json is missing"},
+        {r->source_count == 0 && !strstr(bad, "corpus.json"), "corpus.json is missing"},
         {r->compressor_count == 0, "no compressors.json to compare with"},
         {r->sample_count == 0, "no samples yet"},
-        {r->config == NULL, "config.resolved.yaml is missing"},
-        {r->exit_reason[0] == '\0', "exit.json is missing"},
+        {r->config == NULL && !strstr(bad, "config.res"), "config.resolved.yaml is missing"},
+        {r->exit_reason[0] == '\0' && !strstr(bad, "exit.json"), "exit.json is missing"},
         {r->torn_lines > 0, "metrics.jsonl has lines that cannot be read"},
         {r->damage[0] != '\0', r->damage},
         {r->lost_values > 0, "metrics.jsonl has values that are not finite"},
+        {bad[0] != '\0', unreadable},
     };
     const char *before = "<footer>Not in this report: ";
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {

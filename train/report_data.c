@@ -148,11 +148,18 @@ static void add_line(Report *r, const char *text, size_t bytes, double *tokens) 
     json_close(root);
 }
 
-// The text of a file of the run directory, NULL when it cannot be read.
-static char *read_piece(const Report *r, const char *name, size_t *bytes) {
+static void note_unreadable(Report *r, const char *name) {
+    size_t n = strlen(r->unreadable);
+    snprintf(r->unreadable + n, sizeof r->unreadable - n, "%s%s", n > 0 ? ", " : "", name);
+}
+
+// The text of a file of the run directory, NULL when it is not there or cannot be read.
+static char *read_piece(Report *r, const char *name, size_t *bytes) {
     char path[PATH_BYTES], *text = NULL;
     path_join(path, r->dir, name);
-    if (!path_exists(path) || file_read(path, &text, bytes) != OK) return NULL;
+    Status st = path_look(path);
+    if (st == OK) st = file_read(path, &text, bytes);
+    if (st != OK && st != E_MISSING) note_unreadable(r, name);
     return text;
 }
 
@@ -182,8 +189,11 @@ static void take_piece(Report *r, const char *name, Status (*take)(Report *r, co
     Status st = json_open(&root, text, bytes, name);
     JsonAt top = json_top(root, name, NULL);
     if (st == OK) st = take(r, &top);
-    if (st != OK) *r = before;
-    if (st != OK) note_damage(r);
+    if (st != OK) {
+        *r = before;
+        note_unreadable(r, name);
+        note_damage(r);
+    }
     json_close(root);
     free(text);
 }

@@ -48,6 +48,7 @@ typedef struct Report {
     bool is_final;                         // that was made when training had ended
     int64_t torn_lines;                    // lines that could not be read
     int64_t lost_values;                   // that were not finite
+    char unreadable[256];                  // files that are there, but damaged or out of reach: "a, b"
 
     ReportSource source[REPORT_SOURCES];
     int source_count;

@@ -60,6 +60,14 @@ typedef struct StepResult {
     bool save_due;        // rank 0's clock says that a checkpoint is due
 } StepResult;
 
+// Lines of metrics.jsonl that wait for a disk that takes them, on rank 0.
+typedef struct MetricsLog {
+    char *text;
+    size_t bytes, capacity;
+    int64_t lost;          // lines given up, as too many waited
+    bool failing, warned;  // the last line could not be written; that has been said
+} MetricsLog;
+
 // Seconds by phase since the last reset, on this rank.
 typedef struct Phases {
     double data, forward, backward, reduce, update;
@@ -91,6 +99,7 @@ typedef struct Run {
     double train_s;        // seconds of training, over restarts
     double last_save_s;    // clock_s of the last checkpoint
     int lock;              // of the run directory, on rank 0
+    MetricsLog metrics;
     Phases phases;
     Accounts accounts;     // of the steps of this process
 } Run;
@@ -145,16 +154,27 @@ Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) CHECKED;
 Status rundir_lock(const char *run_dir, int *lock) CHECKED;
 // config.resolved.yaml: every value as used, with its origin.
 Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) CHECKED;
-// Rank 0 only: metrics.jsonl
-// Drops lines of later steps. *evaluated: there is an evaluation of this step.
-Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) CHECKED;
-Status metrics_step(Run *run, const StepResult *r, double step_s) CHECKED;
-Status metrics_eval(Run *run, const EvalResult *e, bool final) CHECKED;
+// Is the run's place as it should be, before anything is read or made? E_IO when run_dir/ckpt holds no checkpoint though
+// the run has saved one, or cannot be written. Collective(world).
+Status rundir_check(const Mesh *mesh, const char *run_dir) CHECKED;
+// Not collective. checkpoint.json: the step of the newest checkpoint; rundir_saved: -1 when none was saved so far.
+Status rundir_note_saved(const char *run_dir, int64_t step) CHECKED;
+Status rundir_saved(const char *run_dir, int64_t *step) CHECKED;
 Status exit_write(const Run *run, const char *reason, Status st) CHECKED;  // exit.json: how the last process ended
 Status exit_remove(const char *run_dir) CHECKED;                           // while a process is at work there is none
 // comm.json: exchanges and memory of this process's steps, when it made any. Collective(world).
 Status comm_json_write(const Run *run) CHECKED;
 Status comm_json_remove(const char *run_dir) CHECKED;  // what an earlier process counted
+
+// --- metrics.c: metrics.jsonl. Rank 0 only ---
+// Drops lines of later steps. Damaged lines, and all but the last of those that tell of the same step, go to
+// metrics.jsonl.bad. *evaluated: there is an evaluation of this step.
+Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) CHECKED;
+Status metrics_last(const char *run_dir, int64_t *step) CHECKED;  // that a line tells of; -1: none
+// What cannot be written waits for the next call, with one warning.
+void metrics_step(Run *run, const StepResult *r, double step_s);
+void metrics_eval(Run *run, const EvalResult *e, bool final);
+void metrics_close(Run *run);  // tries once more; tells what is lost
 
 // --- report.c ---
 // report.html from metrics.jsonl, config.resolved.yaml, samples/ and corpus.json of a run directory: self-contained.

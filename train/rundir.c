@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "train/start.h"
 
 // Keys that change no number of a run beyond rounding: they may differ when it is resumed.
@@ -44,22 +45,39 @@ static char *requested_text(const Config *origins) {
     return dump;
 }
 
-// A measured train.steps stands in the resolved file; the origin says so again.
-static Status take_measured_steps(RunConfig *cfg, Config *origins) {
-    if (cfg->train.steps != 0) return OK;
-    char path[PATH_BYTES], setting[64];
-    path_join(path, cfg->train.run_dir, "config.resolved.yaml");
-    if (!path_exists(path)) return OK;
+// What the last process used. E_MISSING: there was none.
+static Status read_resolved(TrainConfig *used, const char *run_dir) {
+    char path[PATH_BYTES];
+    path_join(path, run_dir, "config.resolved.yaml");
+    TRY(path_look(path));
     RunConfig *old = calloc(1, sizeof *old);
     ASSERT(old != NULL);
     Section sections[RUN_SECTIONS];
     run_config_sections(old, sections);
     Config *c = config_new(sections, RUN_SECTIONS);
     Status st = config_read_file(c, path);
-    snprintf(setting, sizeof setting, "train.steps=%lld", (long long)old->train.steps);
+    *used = old->train;
     config_free(c);
     free(old);
+    return st;
+}
+
+// A measured train.steps stands in the resolved file; the origin says so again.
+static Status take_measured_steps(RunConfig *cfg, Config *origins) {
+    if (cfg->train.steps != 0) return OK;
+    TrainConfig used;
+    char setting[64];
+    int64_t saved;
+    Status st = read_resolved(&used, cfg->train.run_dir);
+    if (st == E_MISSING) {  // killed before it was written; or lost since
+        TRY(rundir_saved(cfg->train.run_dir, &saved));
+        if (saved < 0) return OK;
+        FAIL(E_IO, "bring it back: without it nobody knows how many steps train.minutes gave",
+             "%s: config.resolved.yaml is not there, but a checkpoint of step %lld was saved",
+             cfg->train.run_dir, (long long)saved);
+    }
     TRY(st);
+    snprintf(setting, sizeof setting, "train.steps=%lld", (long long)used.steps);
     return config_set(origins, setting, "measured: train.minutes");
 }
 
@@ -105,12 +123,12 @@ static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
     char path[PATH_BYTES];
     char *now = requested_text(origins);
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
-    Status st = OK;
-    if (path_exists(path)) {
+    Status st = path_look(path);
+    if (st == OK) {
         st = compare_requests(cfg, path, now, origins);
         if (st == OK) st = take_measured_steps(cfg, origins);
-    } else if (writer) {
-        st = dir_make(cfg->train.run_dir);
+    } else if (st == E_MISSING) {
+        st = writer ? dir_make(cfg->train.run_dir) : OK;
     }
     free(now);
     return st;
@@ -139,6 +157,94 @@ Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     if (st == OK) st = corpus_check_outside(&cfg->data, "train.run_dir", cfg->train.run_dir);
     if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
     return agree(st, mesh->world);
+}
+
+// ---- checkpoint.json: what was saved, told outside of ckpt/, which may lie on another disk ------
+
+static const char SAVED_FILE[] = "checkpoint.json";
+
+Status rundir_note_saved(const char *run_dir, int64_t step) {
+    JsonOut w = {.indent = 2};
+    char path[PATH_BYTES];
+    jsonout_open_object(&w, NULL);
+    jsonout_int(&w, "step", step);
+    jsonout_close_object(&w);
+    path_join(path, run_dir, SAVED_FILE);
+    Status st = file_write(path, w.text, w.bytes);
+    jsonout_free(&w);
+    return st;
+}
+
+// E_MISSING: no such file. E_FORMAT: damaged.
+static Status open_note(Json **root, const char *run_dir, const char *name) {
+    char path[PATH_BYTES];
+    path_join(path, run_dir, name);
+    *root = NULL;
+    TRY(path_look(path));
+    return json_open_file(root, path);
+}
+
+// Earlier versions wrote no note. A process that ended well, or was stopped, had saved; and a step
+// beyond train.ckpt_every is made after that save only.
+static Status saved_before(const char *run_dir, int64_t *step) {
+    Json *root;
+    int64_t last, end_step = -1;
+    TrainConfig used;
+    const char *end = "";
+    Status st = open_note(&root, run_dir, "exit.json");
+    JsonAt top = json_top(root, "exit.json", NULL);
+    if (st == OK) st = json_opt_text(&end, &top, "status");
+    if (st == OK) st = json_opt_int(&end_step, &top, "step");
+    if (strcmp(end, status_name(OK)) == 0 || strcmp(end, status_name(E_STOPPED)) == 0)
+        *step = end_step;
+    json_close(root);
+    if (st == E_IO || *step >= 0) return st;
+    TRY(metrics_last(run_dir, &last));
+    st = read_resolved(&used, run_dir);
+    if (st == OK && used.ckpt_every > 0 && last > used.ckpt_every)
+        *step = (last - 1) / used.ckpt_every * used.ckpt_every;
+    return st == E_IO ? st : OK;
+}
+
+Status rundir_saved(const char *run_dir, int64_t *step) {
+    Json *root;
+    *step = -1;
+    Status st = open_note(&root, run_dir, SAVED_FILE);
+    if (st == E_MISSING) return saved_before(run_dir, step);
+    if (st != OK && st != E_FORMAT) return st;
+    JsonAt top = json_top(root, SAVED_FILE, NULL);
+    if (st != OK || json_need_int(step, &top, "step") != OK)
+        *step = 0;  // what is damaged was written after a save, too
+    err_clear();
+    json_close(root);
+    return OK;
+}
+
+// Without its checkpoints a run would start over, and its history would be cut to nothing.
+static Status check_history(const char *run_dir) {
+    char ckpt[PATH_BYTES];
+    int64_t newest, saved;
+    path_join(ckpt, run_dir, "ckpt");
+    TRY(checkpoint_newest(ckpt, &newest));
+    TRY(rundir_saved(run_dir, &saved));
+    if (newest < 0 && saved >= 0)
+        FAIL(E_IO,
+             "mount the disk it lies on, or bring it back; to start over, give another "
+             "train.run_dir or move this one away",
+             "%s: no checkpoint is there, but this run has saved one of step %lld", ckpt,
+             (long long)saved);
+    if (newest < saved)
+        log_warn("%s: the checkpoint of step %lld, the last that was saved, is not there", ckpt,
+                 (long long)saved);
+    if (newest > saved) TRY(rundir_note_saved(run_dir, newest));
+    return dir_probe(run_dir);
+}
+
+Status rundir_check(const Mesh *mesh, const char *run_dir) {
+    char ckpt[PATH_BYTES];
+    TRY(agree(mesh->rank == 0 ? check_history(run_dir) : OK, mesh->world));
+    path_join(ckpt, run_dir, "ckpt");
+    return checkpoint_prepare(mesh, ckpt);
 }
 
 // ---- corpus.json: what the run was trained on, for the report --------------------------------
@@ -190,7 +296,9 @@ static Status corpus_json_write(const Run *run) {
 static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
-    if (!path_exists(path)) {
+    Status there = path_look(path);
+    if (there != OK && there != E_MISSING) return there;
+    if (there == E_MISSING) {
         RunConfig used = run->cfg;
         cfg->train.steps =
             strcmp(config_origin(origins, "train.steps"), "measured: train.minutes") == 0
@@ -213,90 +321,7 @@ Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) {
     return agree(run->mesh.rank == 0 ? save_here(run, cfg, origins) : OK, run->mesh.world);
 }
 
-// ---- metrics.jsonl -----------------------------------------------------------------------------
-
-static Status append_line(const Run *run, JsonOut *w) {
-    char path[PATH_BYTES];
-    path_join(path, run->cfg.train.run_dir, "metrics.jsonl");
-    char *line = malloc(w->bytes + 1);
-    ASSERT(line != NULL);
-    memcpy(line, w->text, w->bytes);
-    line[w->bytes] = '\n';
-    Status st = file_append(path, line, w->bytes + 1);
-    free(line);
-    jsonout_free(w);
-    return st;
-}
-
-// Keys that end in _s and tok_s are times; everything else is the same for the same layout, bit for
-// bit.
-Status metrics_step(Run *run, const StepResult *r, double step_s) {
-    JsonOut w = {0};
-    char hash[17];
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->data_hash);
-    jsonout_open_object(&w, NULL);
-    jsonout_text(&w, "kind", "step");
-    jsonout_int(&w, "step", run->step);
-    jsonout_number(&w, "loss", r->loss);
-    jsonout_number(&w, "lr", r->lr);
-    jsonout_number(&w, "gnorm", r->grad_norm);
-    jsonout_int(&w, "tokens", r->tokens);
-    jsonout_int(&w, "tokens_seen", run->tokens_seen);
-    jsonout_text(&w, "data_hash", hash);
-    jsonout_number(&w, "step_s", step_s);
-    jsonout_number(&w, "tok_s", (double)r->tokens / step_s);
-    jsonout_close_object(&w);
-    return append_line(run, &w);
-}
-
-Status metrics_eval(Run *run, const EvalResult *e, bool final) {
-    JsonOut w = {0};
-    jsonout_open_object(&w, NULL);
-    jsonout_text(&w, "kind", "eval");
-    jsonout_int(&w, "step", run->step);
-    jsonout_bool(&w, "final", final);
-    jsonout_number(&w, "nats_per_token", e->nats_per_token);
-    jsonout_number(&w, "bits_per_byte", e->bits_per_byte);
-    jsonout_int(&w, "tokens", e->tokens);
-    jsonout_close_object(&w);
-    return append_line(run, &w);
-}
-
-// The step a line belongs to, and whether it is an evaluation; a torn last line counts as too late.
-static int64_t line_step(const char *line, size_t bytes, bool *is_eval) {
-    Json *root = NULL;
-    int64_t step;
-    const char *kind;
-    Status st = json_open(&root, line, bytes, "metrics.jsonl");
-    JsonAt top = json_top(root, "metrics.jsonl", NULL);
-    if (st == OK) st = json_need_int(&step, &top, "step");
-    if (st == OK) st = json_need_text(&kind, &top, "kind");
-    if (st == OK) *is_eval = strcmp(kind, "eval") == 0;
-    json_close(root);
-    if (st == OK) return step;
-    err_clear();
-    return INT64_MAX;
-}
-
-Status metrics_cut(const char *run_dir, int64_t step, bool *evaluated) {
-    char path[PATH_BYTES], *text = NULL;
-    size_t bytes, kept = 0;
-    *evaluated = false;
-    path_join(path, run_dir, "metrics.jsonl");
-    if (!path_exists(path)) return OK;
-    TRY(file_read(path, &text, &bytes));
-    while (kept < bytes) {
-        const char *line = text + kept, *end = memchr(line, '\n', bytes - kept);
-        bool is_eval = false;
-        int64_t at = end == NULL ? INT64_MAX : line_step(line, (size_t)(end - line), &is_eval);
-        if (at > step) break;
-        if (is_eval && at == step) *evaluated = true;
-        kept += (size_t)(end - line) + 1;
-    }
-    Status st = kept < bytes ? file_write(path, text, kept) : OK;
-    free(text);
-    return st;
-}
+// ---- how it ended -------------------------------------------------------------------------------
 
 Status exit_write(const Run *run, const char *reason, Status st) {
     JsonOut w = {.indent = 2};

@@ -216,6 +216,9 @@ Status run_save(Run *run) {
     Status st = checkpoint_save(&run->mesh, dir, parts, 2, &m, (int)run->cfg.train.keep);
     packout_free(counters);
     tables_close(&t);
+    if (st == OK && run->mesh.rank == 0 &&
+        rundir_note_saved(run->cfg.train.run_dir, run->step) != OK)
+        log_warn("%s", err_message());  // it is looked for only when no checkpoint is found
     run->last_save_s = clock_s();
     return st;
 }
@@ -263,5 +266,10 @@ static Status export_here(const Run *run, const char *dir) {
 Status run_export(Run *run) {
     char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "model");
-    return agree(run->mesh.rank == 0 ? export_here(run, dir) : OK, run->mesh.world);
+    Status st = agree(run->mesh.rank == 0 ? export_here(run, dir) : OK, run->mesh.world);
+    if (st != E_IO) return st;
+    char hint[512];
+    snprintf(hint, sizeof hint, "%s; the run is saved, and the same command repeats the export",
+             err_hint());
+    return err_set(st, hint, "the model is not exported: %s", err_message());
 }

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "data/text.h"
 
-enum { REFERENCE_LIMIT = 200, ENTRY_INDENT = 3, TITLE_BYTES = 60, MAX_OVERLAP = 8 };
+enum { REFERENCE_LIMIT = 200, ENTRY_INDENT = 3, TITLE_BYTES = 60 };
 
 static const char HINT[] =
     "delete the source's directory below text in the cache, it will be fetched again";
@@ -91,19 +91,6 @@ static Status index_read(Entries *e, Slice index, uint64_t text_bytes, const cha
     }
     if (e->count > 1) qsort(e->items, e->count, sizeof *e->items, entry_compare);
     return entries_check(e, path);
-}
-
-// Entries share the text out among themselves: a short index that names all of it again and again
-// would make a text of any size.
-static Status entries_check(const Entries *e, uint64_t text_bytes, const char *path) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < e->count; i++) {
-        bool repeated = i > 0 && entry_compare(&e->items[i], &e->items[i - 1]) == 0;
-        if (!repeated) total += e->items[i].bytes;
-    }
-    if (total / MAX_OVERLAP <= text_bytes) return OK;
-    FAIL(E_FORMAT, HINT, "%s: entries of %llu bytes together in a text of %llu", path,
-         (unsigned long long)total, (unsigned long long)text_bytes);
 }
 
 // "{term}" is a reference to another entry: the term. Braces of programs have other things inside.
@@ -206,7 +193,6 @@ Status dictd_read(DocList *docs, const char *dir, uint32_t source, int64_t limit
     TRY_GOTO(text_read(index_path, &index, &index_bytes));
     TRY_GOTO(text_read(text_path, &text, &text_bytes));
     TRY_GOTO(index_read(&entries, (Slice){index, index_bytes}, text_bytes, index_path));
-    TRY_GOTO(entries_check(&entries, text_bytes, index_path));
     entries_take(docs, &entries, (Slice){text, text_bytes}, source, limit_bytes);
 done:
     free(entries.items);

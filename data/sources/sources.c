@@ -95,15 +95,24 @@ static Status mark_expect(char mark[MARK_BYTES], const char *dir, const Source *
     return st;
 }
 
-// Counts the files again: a crash may have left them short although the mark is there.
-static bool mark_holds(const char *dir, const Source *source) {
+// *holds: the directory is whole. Counts the files again: a crash may have left them short although
+// the mark is there. Otherwise it is fetched again, so what cannot be read now is a failure.
+static Status mark_check(bool *holds, const char *dir, const Source *source) {
     char expected[MARK_BYTES], path[PATH_BYTES], *found = NULL;
+    int version = 0;
+    *holds = false;
     path_join(path, dir, MARK);
-    bool same = path_exists(path) && mark_expect(expected, dir, source) == OK &&
-                file_read(path, &found, NULL) == OK && strcmp(found, expected) == 0;
+    Status st = path_look(path);
+    if (st == E_MISSING) return OK;
+    if (st == OK) st = mark_expect(expected, dir, source);
+    if (st == OK) st = file_read(path, &found, NULL);
+    TRY(st);
+    *holds = strcmp(found, expected) == 0;
+    if (sscanf(found, "sterna source %d ", &version) == 1 && version > UNPACK_VERSION)
+        st = err_set(E_NEWER, "use the version of sterna that wrote it, or another data.cache",
+                     "%s: version %d, this program reads %d", path, version, UNPACK_VERSION);
     free(found);
-    err_clear();
-    return same;
+    return st;
 }
 
 // The mark is the last thing written, and is written safely.
@@ -140,7 +149,9 @@ static Status source_unpack(const Source *source, const char *deb, const char *d
 // Under the lock: somebody else may have finished in the meantime.
 static Status source_make(const Source *source, const char *packages_dir, const char *dir) {
     char deb[PATH_BYTES];
-    if (mark_holds(dir, source)) return OK;
+    bool holds;
+    TRY(mark_check(&holds, dir, source));
+    if (holds) return OK;
     TRY(package_fetch(deb, source->package, packages_dir));
     return source_unpack(source, deb, dir);
 }
@@ -153,7 +164,9 @@ Status source_fetch(const char *name, const char *cache_dir) {
     path_join(packages, cache_dir, "packages");
     source_dir(dir, cache_dir, name);
     // The common case needs neither lock nor APT.
-    if (mark_holds(dir, source)) return OK;
+    bool holds;
+    TRY(mark_check(&holds, dir, source));
+    if (holds) return OK;
     TRY(dir_make(packages));
     // Several nodes may share the cache: the first one works, the others wait and find it done.
     char lock_path[PATH_BYTES];
@@ -178,9 +191,11 @@ Status source_extract(const char *name, const char *cache_dir, bool offline, int
     char dir[PATH_BYTES], mark[PATH_BYTES];
     source_dir(dir, cache_dir, name);
     path_join(mark, dir, MARK);
-    if (!path_exists(mark)) {
+    Status there = path_look(mark);
+    if (there == E_MISSING) {
         FAIL(E_IO, "fetch it first, or train with data.offline=true", "source %s is not in %s",
              name, dir);
     }
+    TRY(there);
     return source->read(docs, dir, source_number, limit_bytes);
 }

@@ -33,7 +33,7 @@ bool source_is_path(const char *name);
 
 // Downloads and unpacks one source below cache_dir/packages and cache_dir/text unless that is done
 // already (a mark with the package's name, version and hash says so). Nothing to do for paths.
-// E_IO: the archive cannot be reached. Not collective: one rank of a node.
+// E_NETWORK: the archive cannot be reached; E_IO: the disk. Not collective: one rank of a node.
 Status source_fetch(const char *name, const char *cache_dir) CHECKED;
 
 // Appends the documents of one source, not yet normalised, in an order and with ids (source_number

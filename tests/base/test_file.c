@@ -61,14 +61,65 @@ Test(file, what_is_written_is_read) {
     temp_close(dir);
 }
 
-Test(file, append_adds_to_the_end) {
+Test(file, look_tells_what_is_not_there_from_what_cannot_be_seen) {
+    char dir[PATH_BYTES], path[PATH_BYTES], link[PATH_BYTES];
+    temp_open(dir);
+    path_join(path, dir, "file");
+    ASSERT_OK(file_write(path, "x", 1));
+    EXPECT_OK(path_look(path));
+    EXPECT_OK(path_look(dir));
+    path_join(path, dir, "none");
+    EXPECT_FAIL(path_look(path), E_MISSING, "none: No such file");
+    path_join(path, dir, "no/ne/at/all");
+    EXPECT_FAIL(path_look(path), E_MISSING, "all: No such file");
+    path_join(path, dir, "file/below");
+    EXPECT_FAIL(path_look(path), E_IO, "Not a directory");
+
+    // A link to a disk that is not mounted, as the name itself and on the way.
+    path_join(link, dir, "link");
+    cr_assert_eq(symlink("/nonexistent/disk", link), 0);
+    EXPECT_FAIL(path_look(link), E_IO, "link is a link to a place that is not there");
+    path_join(path, link, "run/ckpt");
+    EXPECT_FAIL(path_look(path), E_IO, "link is a link to a place that is not there");
+    EXPECT_FAIL(dir_make(link), E_IO, "is a link");
+    EXPECT_FAIL(dir_make(path), E_IO, "is a link");
+    EXPECT_FAIL(path_look("/nonexistent/disk/x"), E_MISSING, "No such file");
+    cr_assert_eq(unlink(link), 0);
+    cr_assert_eq(symlink("link", link), 0);
+    EXPECT_FAIL(path_look(link), E_IO, "symbolic links");
+    temp_close(dir);
+}
+
+static Status count_entries(const char *name, void *user) {
+    (void)name;
+    ++*(int *)user;
+    return OK;
+}
+
+Test(file, probe_leaves_nothing) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    int entries = 0;
+    temp_open(dir);
+    EXPECT_OK(dir_probe(dir));
+    EXPECT_OK(dir_each(dir, count_entries, &entries));
+    cr_expect_eq(entries, 0);
+    path_join(path, dir, "none");
+    EXPECT_FAIL(dir_probe(path), E_IO, "No such file");
+    EXPECT_FAIL(dir_probe("/proc/self"), E_IO, "/proc/self");
+    temp_close(dir);
+}
+
+Test(file, append_adds_whole_lines_to_the_end) {
     char dir[PATH_BYTES], path[PATH_BYTES];
     temp_open(dir);
     path_join(path, dir, "log");
-    EXPECT_OK(file_append(path, "one\n", 4));
-    EXPECT_OK(file_append(path, "", 0));
-    EXPECT_OK(file_append(path, "two\n", 4));
+    EXPECT_OK(file_append_lines(path, "one\n", 4));
+    EXPECT_OK(file_append_lines(path, "", 0));
+    EXPECT_OK(file_append_lines(path, "two\n", 4));
     expect_content(path, "one\ntwo\n");
+    ASSERT_OK(file_write(path, "one\ntor", 7));
+    EXPECT_OK(file_append_lines(path, "two\n", 4));
+    expect_content(path, "one\ntor\ntwo\n");
     temp_close(dir);
 }
 
@@ -81,7 +132,7 @@ Test(file, failures_name_path_reason_and_remedy) {
     EXPECT_FAIL(file_read(path, &text, NULL), E_IO, "missing/file: No such file");
     cr_expect_null(text);
     EXPECT_FAIL(file_write(path, "x", 1), E_IO, "missing/file.tmp: No such file");
-    EXPECT_FAIL(file_append(path, "x", 1), E_IO, path);
+    EXPECT_FAIL(file_append_lines(path, "x", 1), E_IO, path);
     EXPECT_FAIL(file_map(path, &m), E_IO, path);
     EXPECT_FAIL(file_size(path, &size), E_IO, path);
     EXPECT_FAIL(dir_sync(path), E_IO, path);
@@ -99,8 +150,30 @@ static bool is_full_device(const char *path) {
 
 Test(file, a_full_disk_is_told_as_such) {
     if (!is_full_device("/dev/full")) cr_skip("no /dev/full here");
-    EXPECT_FAIL(file_append("/dev/full", "x", 1), E_IO, "/dev/full: No space left");
+    EXPECT_FAIL(file_append_lines("/dev/full", "x", 1), E_IO, "/dev/full: No space left");
     cr_expect(strstr(err_hint(), "free space") != NULL);
+}
+
+static void limit_file_size(rlim_t bytes) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = bytes;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+Test(file, a_failed_append_takes_back_its_part) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    temp_open(dir);
+    path_join(path, dir, "log");
+    ASSERT_OK(file_append_lines(path, "one\n", 4));
+    limit_file_size(6);
+    EXPECT_FAIL(file_append_lines(path, "two\n", 4), E_IO, "log: File too large");
+    limit_file_size(RLIM_INFINITY);
+    expect_content(path, "one\n");
+    EXPECT_OK(file_append_lines(path, "two\n", 4));
+    expect_content(path, "one\ntwo\n");
+    temp_close(dir);
 }
 
 // A limit on file sizes stands in for the full disk: the write fails in the middle.

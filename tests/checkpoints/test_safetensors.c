@@ -207,7 +207,7 @@ Test(safetensors, a_file_cut_anywhere_is_refused) {
                      bytes);
     }
     scratch_write("long", text, bytes);
-    cr_assert_eq(file_append(scratch_path("long"), "x", 1), OK);
+    cr_assert_eq(file_append_lines(scratch_path("long"), "x", 1), OK);
     StFile *f;
     cr_assert_eq(st_open(&f, scratch_path("long")), E_FORMAT);
     cr_assert_not_null(strstr(err_message(), "after the last tensor"), "%s", err_message());

@@ -74,7 +74,8 @@ for file in metrics.jsonl corpus.json comm.json compressors.json exit.json confi
   head -c 3000 "$binary" >rubbish/$file
 done
 "$binary" report rubbish >table.txt
-says 'cannot be read' rubbish/report.html
+says 'corpus.json, compressors.json, comm.json, exit.json cannot be read' rubbish/report.html
+says 'files not readable         corpus.json' table.txt
 mkdir types && echo '{"sources":{"a":1},"parameters":"many","bytes_per_token":[],"model":7}' >types/corpus.json
 echo '[1,2]' >types/compressors.json && echo '"text"' >types/exit.json
 echo '{"ranks":2,"steps":1,"step_s":1,"uses":[7,{"name":5,"calls":"x"}],"between_steps":{"a":1}}' >types/comm.json

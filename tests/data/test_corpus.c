@@ -88,9 +88,47 @@ Test(corpus, missing_files_are_named) {
         made_corpus(dir, SOURCES, COUNT);
         file_of(path, dir, names[i]);
         cr_assert_eq(unlink(path), 0);
-        check_refused(dir, E_IO, names[i]);
+        check_refused(dir, E_MISSING, names[i]);
         cr_assert_eq(dir_remove(dir), OK);
     }
+}
+
+// Not damage: what is known to be damaged is made again, and replaced.
+Test(corpus, files_that_cannot_be_read_are_neither_missing_nor_damaged) {
+    const char *names[] = {"index.msgpack", "000-00001.tns", "holdout.tns", "tokenizer.json",
+                           "holdout.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char dir[PATH_BYTES], path[PATH_BYTES];
+        made_corpus(dir, SOURCES, COUNT);
+        file_of(path, dir, names[i]);
+        const char *const targets[] = {names[i], "/nonexistent/disk"};  // a circle; nowhere
+        for (int k = 0; k < 2; k++) {
+            cr_assert_eq(unlink(path), 0);
+            cr_assert_eq(symlink(targets[k], path), 0);
+            check_refused(dir, E_IO, names[i]);
+        }
+        cr_assert_eq(dir_remove(dir), OK);
+    }
+}
+
+Test(corpus, an_index_of_a_newer_version_says_so) {
+    char dir[PATH_BYTES], path[PATH_BYTES], *data;
+    size_t bytes;
+    made_corpus(dir, SOURCES, COUNT);
+    file_of(path, dir, INDEX_FILE);
+    cr_assert_eq(file_read(path, &data, &bytes), OK);
+    char *version = strstr(data + 1, "version");
+    cr_assert_not_null(version);
+    version[7] = CORPUS_VERSION + 1;
+    uint64_t hash = hash64(data, bytes - 10);
+    memcpy(data + bytes - 8, &hash, 8);
+    cr_assert_eq(file_write(path, data, bytes), OK);
+    free(data);
+    char wanted[32];
+    snprintf(wanted, sizeof wanted, "corpus version %d", CORPUS_VERSION + 1);
+    check_refused(dir, E_NEWER, wanted);
+    cr_assert_not_null(strstr(err_hint(), "version of sterna"));
+    cr_assert_eq(dir_remove(dir), OK);
 }
 
 Test(corpus, a_valid_shard_in_the_place_of_another_is_refused) {

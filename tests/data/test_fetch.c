@@ -2,6 +2,8 @@
 // published vectors.
 #include "data/fetch.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -134,7 +136,7 @@ Test(fetch, waits_as_long_as_a_busy_server_asks) {
 Test(fetch, a_refusal_is_not_tried_again) {
     Rig r;
     rig_open(&r);
-    cr_assert_eq(rig_fetch(&r, "/missing"), E_IO);
+    cr_assert_eq(rig_fetch(&r, "/missing"), E_NETWORK);
     cr_assert_eq(r.report.tries, 1);
     cr_assert_not_null(strstr(err_message(), "404"));
     cr_assert_not(path_exists(r.path));
@@ -144,9 +146,9 @@ Test(fetch, a_refusal_is_not_tried_again) {
 Test(fetch, gives_up_redirect_loops_and_redirects_to_files) {
     Rig r;
     rig_open(&r);
-    cr_assert_eq(rig_fetch(&r, "/loop"), E_IO);
+    cr_assert_eq(rig_fetch(&r, "/loop"), E_NETWORK);
     cr_assert_eq(atomic_load(&r.server.requests), 6, "the first and five redirects");
-    cr_assert_eq(rig_fetch(&r, "/tofile"), E_IO);
+    cr_assert_eq(rig_fetch(&r, "/tofile"), E_NETWORK);
     cr_assert_not(path_exists(r.path));
     rig_close(&r);
 }
@@ -175,21 +177,56 @@ Test(fetch, gives_up_on_a_stalled_transfer_and_keeps_the_part) {
     rig_open(&r);
     r.policy.tries = 2;
     double begin = clock_s();
-    cr_assert_eq(rig_fetch(&r, "/drip"), E_IO);
+    cr_assert_eq(rig_fetch(&r, "/drip"), E_NETWORK);
     cr_assert_lt(clock_s() - begin, 15);
     cr_assert_eq(r.report.tries, 2);
     cr_assert(path_exists(r.part));
     rig_close(&r);
 }
 
-Test(fetch, an_unreachable_server_is_an_io_error_after_all_tries) {
+Test(fetch, an_unreachable_server_is_given_up_after_all_tries) {
     Rig r;
     rig_open(&r);
     r.policy.tries = 3;
-    cr_assert_eq(rig_fetch(&r, "/silent"), E_IO);  // closes without an answer
+    cr_assert_eq(rig_fetch(&r, "/silent"), E_NETWORK);  // closes without an answer
     cr_assert_eq(r.report.tries, 3);
-    cr_assert_eq(fetch_file("ftp://127.0.0.1/x", r.path, &r.want, &r.policy, &r.report), E_IO);
-    cr_assert_eq(fetch_file("http://127.0.0.1:1/x", r.path, &r.want, &r.policy, &r.report), E_IO);
+    cr_assert_eq(fetch_file("ftp://127.0.0.1/x", r.path, &r.want, &r.policy, &r.report), E_NETWORK);
+    cr_assert_eq(fetch_file("http://127.0.0.1:1/x", r.path, &r.want, &r.policy, &r.report),
+                 E_NETWORK);
+    rig_close(&r);
+}
+
+// Not the network's fault: nothing may be put in the place of what was asked for.
+Test(fetch, a_disk_that_takes_no_more_is_another_failure_than_the_network) {
+    Rig r;
+    rig_open(&r);
+    struct rlimit before, small;
+    getrlimit(RLIMIT_FSIZE, &before);
+    small = before;
+    small.rlim_cur = 5000;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    Status st = rig_fetch(&r, "/good");
+    setrlimit(RLIMIT_FSIZE, &before);
+    cr_assert_eq(st, E_IO, "%s", err_message());
+    cr_assert_not_null(strstr(err_message(), "file.part: File too large"), "%s", err_message());
+    cr_assert_eq(r.report.tries, 1);
+    cr_assert_eq(remove(r.part), 0);
+
+    char inside[PATH_BYTES];
+    path_join(inside, r.part, "x");
+    cr_assert_eq(dir_make(inside), OK);
+    cr_assert_eq(rig_fetch(&r, "/good"), E_IO);
+    cr_assert_not_null(strstr(err_message(), "Is a directory"), "%s", err_message());
+    rig_close(&r);
+}
+
+Test(fetch, a_file_that_cannot_be_read_is_not_fetched_again) {
+    Rig r;
+    rig_open(&r);
+    cr_assert_eq(symlink("file", r.path), 0);
+    cr_assert_eq(rig_fetch(&r, "/good"), E_IO);
+    cr_assert_eq(atomic_load(&r.server.requests), 0);
     rig_close(&r);
 }
 
@@ -281,6 +318,12 @@ static void apt_make(Rig *r, const char *url, const char *proxy, bool works) {
     cr_assert_eq(dir_make(path), OK);
 }
 
+static bool fits(const Rig *r) {
+    bool yes;
+    cr_assert_eq(fetch_check(r->path, &r->want, &yes), OK, "%s", err_message());
+    return yes;
+}
+
 static Status package_get(Rig *r) {
     char packages[PATH_BYTES];
     path_join(packages, r->dir, "packages");
@@ -294,7 +337,7 @@ Test(package, is_downloaded_from_where_apt_says) {
     snprintf(url, sizeof url, "http://127.0.0.1:%d/good", r.server.port);
     apt_make(&r, url, "DIRECT", false);
     cr_assert_eq(package_get(&r), OK, "%s", err_message());
-    cr_assert(fetch_matches(r.path, &r.want));
+    cr_assert(fits(&r));
     cr_assert_eq(atomic_load(&r.server.requests), 1);
     cr_assert_eq(package_get(&r), OK);
     cr_assert_eq(atomic_load(&r.server.requests), 1, "it lies there");
@@ -308,7 +351,7 @@ Test(package, is_downloaded_through_apts_proxy) {
     snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d/", r.server.port);
     apt_make(&r, "http://archive.invalid/good", proxy, false);
     cr_assert_eq(package_get(&r), OK, "%s", err_message());
-    cr_assert(fetch_matches(r.path, &r.want));
+    cr_assert(fits(&r));
     rig_close(&r);
 }
 
@@ -317,19 +360,37 @@ Test(package, is_left_to_apt_when_we_cannot_fetch_it) {
     rig_open(&r);
     apt_make(&r, "mirror+file:/etc/mirrors/good", "", true);
     cr_assert_eq(package_get(&r), OK, "%s", err_message());
-    cr_assert(fetch_matches(r.path, &r.want));
+    cr_assert(fits(&r));
     rig_close(&r);
 }
 
-Test(package, that_nobody_can_fetch_is_an_io_error_with_apts_reason) {
+Test(package, that_nobody_can_fetch_is_out_of_reach_with_apts_reason) {
     Rig r;
     char url[64];
     rig_open(&r);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/missing", r.server.port);
     apt_make(&r, url, "", false);
-    cr_assert_eq(package_get(&r), E_IO);
+    cr_assert_eq(package_get(&r), E_NETWORK);
     cr_assert_not_null(strstr(err_message(), "small"));
     cr_assert_not_null(strstr(err_message(), "broken"));
+    rig_close(&r);
+}
+
+Test(package, that_finds_no_room_is_not_out_of_reach) {
+    Rig r;
+    char url[64], packages[PATH_BYTES], part[PATH_BYTES];
+    rig_open(&r);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/good", r.server.port);
+    apt_make(&r, url, "", true);
+    path_join(packages, r.dir, "packages");
+    path_join(part, packages, "small_1.deb.part/x");
+    cr_assert_eq(dir_make(part), OK);
+    cr_assert_eq(package_get(&r), E_IO, "%s", err_message());
+    // APT's own failure is looked into: here its directory is gone.
+    apt_make(&r, "mirror+file:/etc/mirrors/good", "", false);
+    script_write(&r, "apt-config", "#!/bin/sh\nrm -rf packages\n");
+    cr_assert_eq(chdir(r.dir), 0);
+    cr_assert_eq(package_get(&r), E_IO, "%s", err_message());
     rig_close(&r);
 }
 
@@ -340,14 +401,14 @@ Test(command, gives_output_failure_reason_and_timeout) {
     cr_assert_str_eq(text, "one\n/\n");
     free(text);
     const char *const fail[] = {"sh", "-c", "echo noise >&2; echo the reason >&2; exit 3", NULL};
-    cr_assert_eq(command_read(&text, fail, NULL, 10), E_IO);
+    cr_assert_eq(command_read(&text, fail, NULL, 10), E_NETWORK);
     cr_assert_not_null(strstr(err_message(), "the reason"));
     const char *const slow[] = {"sleep", "60", NULL};
     double begin = clock_s();
-    cr_assert_eq(command_read(&text, slow, NULL, 0.2), E_IO);
+    cr_assert_eq(command_read(&text, slow, NULL, 0.2), E_NETWORK);
     cr_assert_lt(clock_s() - begin, 10);
     const char *const none[] = {"sterna-no-such-program", NULL};
-    cr_assert_eq(command_read(&text, none, NULL, 1), E_IO);
+    cr_assert_eq(command_read(&text, none, NULL, 1), E_NETWORK);
     const char *const big[] = {"sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x", NULL};
     cr_assert_eq(command_read(&text, big, NULL, 20), OK);
     cr_assert_eq(strlen(text), 1 << 20);

@@ -173,7 +173,7 @@ Test(shard, forged_contents_with_right_checksums_are_refused) {
     const uint64_t huge = 1ULL << 62, past = TOKENS + 1, zero = 0, early = TOKENS - 1, forty = 40,
                    one = 1;
     const uint64_t wraps = UINT64_MAX - 7;
-    const uint32_t version = 2, narrow = 70000, big = 0x80000000, outside = 1000;
+    const uint32_t newer = 2, none = 0, narrow = 70000, big = 0x80000000, outside = 1000;
     const size_t ends = 512 + 192;  // 77 tokens of 2 bytes, rounded up to 64
     const struct {
         size_t offset;
@@ -181,7 +181,7 @@ Test(shard, forged_contents_with_right_checksums_are_refused) {
         size_t bytes;
         const char *message;
     } cases[] = {
-        {8, &version, 4, "version 2"},
+        {8, &none, 4, "version 0"},
         {24, &huge, 8, "tokens"},
         {24, &past, 8, NULL},
         {32, &huge, 8, NULL},
@@ -212,6 +212,9 @@ Test(shard, forged_contents_with_right_checksums_are_refused) {
             cr_assert_not_null(strstr(err_message(), cases[i].message), "case %zu: %s", i,
                                err_message());
     }
+    put_file(a.path, file, bytes);
+    forge(&a, 8, &newer, 4);
+    cr_assert_eq(try_open(a.path, true), E_NEWER, "%s", err_message());
     free(file);
     sample_remove(&a);
 }

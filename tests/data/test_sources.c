@@ -198,6 +198,32 @@ Test(sources, fetch_unpacks_marks_repairs_and_then_does_nothing) {
     dir_close();
 }
 
+Test(sources, what_cannot_be_read_or_is_newer_is_not_made_again) {
+    dir_open();
+    char from[PATH_BYTES], mark[PATH_BYTES], text[PATH_BYTES], away[PATH_BYTES];
+    path_join(from, GOLDEN, "kjv");
+    deb_of("bible-kjv-text", from);
+    setenv("PATH", "/nonexistent", 1);
+    cr_assert_eq(source_fetch("kjv", dir), OK, "%s", err_message());
+    path_join(mark, dir, "text/kjv/.sterna-source");
+    cr_assert_eq(file_write(mark, "sterna source 9 x\n", 18), OK);
+    cr_assert_eq(source_fetch("kjv", dir), E_NEWER);
+    cr_assert_eq(unlink(mark), 0);
+    cr_assert_eq(symlink(".sterna-source", mark), 0);
+    cr_assert_eq(source_fetch("kjv", dir), E_IO);
+
+    // A text directory on a disk that is not mounted.
+    path_join(text, dir, "text/kjv");
+    path_join(away, dir, "away");
+    cr_assert_eq(rename(text, away), 0);
+    cr_assert_eq(symlink("/nonexistent/disk", text), 0);
+    cr_assert_eq(source_fetch("kjv", dir), E_IO);
+    cr_assert_not_null(strstr(err_message(), "text/kjv is a link"), "%s", err_message());
+    path_join(mark, dir, "away/usr/lib/bible.data");
+    cr_assert(path_exists(mark));
+    dir_close();
+}
+
 Test(sources, a_package_with_other_files_is_refused) {
     dir_open();
     char from[PATH_BYTES];
@@ -212,10 +238,10 @@ Test(sources, a_package_with_other_files_is_refused) {
     dir_close();
 }
 
-Test(sources, without_apt_and_without_a_copy_fetching_is_an_io_error) {
+Test(sources, without_apt_and_without_a_copy_a_source_is_out_of_reach) {
     dir_open();
     setenv("PATH", "/nonexistent", 1);
-    cr_assert_eq(source_fetch("devil", dir), E_IO);
+    cr_assert_eq(source_fetch("devil", dir), E_NETWORK);
     cr_assert_not_null(strstr(err_message(), "dict-devil"));
     cr_assert_not_null(strstr(err_hint(), "offline"));
     dir_close();

@@ -10,7 +10,7 @@
 #include "tensor/start.h"
 
 // A table that is not linked is NULL.
-static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA,     CASES_CHECKPOINT,
+static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA,    CASES_CHECKPOINT, CASES_CLASSES,
                                         CASES_BLOCKS,   CASES_DIVERGED, CASES_LAYOUTS,
                                         CASES_COSTS,    CASES_WINDOWS,  CASES_LAUNCH};
 enum { TABLE_COUNT = sizeof TABLES / sizeof *TABLES };

@@ -246,7 +246,7 @@ static void case_export_weights(const Mesh *mesh) {
         file_flip(path, -1);
         path_join(path, f.dir, "none/out.safetensors");
         expect_export_fails(&f, 1, path, E_IO, "none/out.safetensors");
-        expect_export_fails(&f, 7, out, E_IO, "manifest.msgpack");
+        expect_export_fails(&f, 7, out, E_MISSING, "manifest.msgpack");
         expect_export_fails(&f, 2, out, E_FORMAT, "holds no model.safetensors");
         expect_same_bytes(out, whole);
     }
