@@ -1,6 +1,6 @@
 // The handler of SIGBUS for mapped files. The signal is raised by the thread that looks, in our own
-// code: no lock of a library is held there, so telling and ending by panic_hook is safe. A SIGBUS of
-// anything else keeps its meaning.
+// code: no lock of a library is held there, so telling and ending by panic_hook is safe. A SIGBUS
+// of anything else keeps its meaning.
 #include "base/lost.h"
 
 #include <pthread.h>
@@ -15,8 +15,8 @@
 
 enum { NAME_BYTES = 512 };
 
-// One that is forgotten has no data, and serves the next: the list only grows, so that the handler may
-// walk it at any moment.
+// One that is forgotten has no data, and serves the next: the list only grows, so that the handler
+// may walk it at any moment.
 typedef struct Watched {
     _Atomic(const char *) data;
     size_t bytes;

@@ -1,5 +1,7 @@
 // What reading and cleaning left out and took away, told: for the log, reports and files.
-#include "data/data.h"
+#include "data/internal.h"
+
+#include "base/log.h"
 
 #include <stdio.h>
 
@@ -32,4 +34,15 @@ bool cleaning_text(char out[CLEANING_TEXT_BYTES], const Cleaning *c) {
     }
     if (c->first[0] != '\0') snprintf(out + used, CLEANING_TEXT_BYTES - used, " (%s)", c->first);
     return used > 0;
+}
+
+void cleaning__report(CorpusReport *r, NormaliseCounts *counts, Comm *comm) {
+    enum { NUMBERS = sizeof *counts / sizeof counts->docs_in };  // nothing but counts
+    comm_sum_i64(comm, (int64_t *)counts, MAX_SOURCES * NUMBERS);
+    for (int k = 0; k < r->count; k++) {
+        Cleaning *c = &r->source[k].cleaned;
+        char text[CLEANING_TEXT_BYTES];
+        cleaning_add(c, &counts[k]);
+        if (cleaning_text(text, c)) log_info("corpus: %s: %s", r->source[k].name, text);
+    }
 }

@@ -224,7 +224,8 @@ Status corpus__check(const Corpus *c, int source, uint64_t begin, size_t count) 
     // At most once around: a short stream is read again and again.
     for (int i = 0; i < s->count; i++) {
         int k = (first + i) % s->count;
-        uint64_t before = (s->begins[k] + total - begin) % total;  // tokens read before this shard's
+        uint64_t before =
+            (s->begins[k] + total - begin) % total;  // tokens read before this shard's
         if (i > 0 && before >= count) return OK;
         TRY(shard__unchanged(s->shards[k]));
     }

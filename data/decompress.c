@@ -199,11 +199,12 @@ static Status read_whole(char **text, size_t *bytes, Decompressor *d) {
 }
 
 Status decompress_all(char **text, size_t *bytes, const void *packed, size_t packed_bytes,
-              uint64_t limit_bytes, const char *name) {
+                      uint64_t limit_bytes, const char *name) {
     *text = NULL;
     *bytes = 0;
     Decompressor *d = NULL;
-    FILE *f = fmemopen((void *)(uintptr_t)packed, packed_bytes, "rb");  // read only: nothing is written
+    FILE *f =
+        fmemopen((void *)(uintptr_t)packed, packed_bytes, "rb");  // read only: nothing is written
     if (f == NULL) FAIL(E_NOMEM, "free some memory", "%s: no memory to unpack it", name);
     Status st = decompressor_open(&d, f, packed_bytes, limit_bytes, name);
     if (st == OK) st = read_whole(text, bytes, d);

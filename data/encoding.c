@@ -1,6 +1,6 @@
-// How a text is encoded, from its bytes alone (Unicode Standard 15, 23.8: byte-order marks). What has a
-// mark is decoded. What has none must be UTF-8: other encodings cannot be told from one another for
-// certain, so they are guessed for the message only.
+// How a text is encoded, from its bytes alone (Unicode Standard 15, 23.8: byte-order marks). What
+// has a mark is decoded. What has none must be UTF-8: other encodings cannot be told from one
+// another for certain, so they are guessed for the message only.
 #include "data/text.h"
 
 #include <math.h>
@@ -9,8 +9,8 @@
 
 #include "base/text.h"
 
-// Text holds tabs, line ends, form feeds and the escapes of terminals; of other control characters it
-// may hold a stray one, never one in ten.
+// Text holds tabs, line ends, form feeds and the escapes of terminals; of other control characters
+// it may hold a stray one, never one in ten.
 static const double MAX_CONTROLS = 0.1;
 
 // The longer mark first: that of UTF-32LE begins like that of UTF-16LE.
@@ -27,10 +27,18 @@ static const Encoding ENCODINGS[] = {{"UTF-32LE", "\xFF\xFE\0\0", 4, false},
 // What is no text at all, by how it begins.
 static const struct {
     const char *magic, *what;
-} FILES[] = {{"PK\x03\x04", "a zip archive"},    {"BZh", "bzip2"},          {"7z\xBC\xAF", "a 7z archive"},
-             {"\x04\"M\x18", "lz4"},             {"\x1F\x9D", "compress"},  {"Rar!", "a rar archive"},
-             {"%PDF-", "a PDF document"},        {"PAR1", "a Parquet file"}, {"\x89PNG", "an image"},
-             {"\x7F" "ELF", "a program"}};
+} FILES[] = {{"PK\x03\x04", "a zip archive"},
+             {"BZh", "bzip2"},
+             {"7z\xBC\xAF", "a 7z archive"},
+             {"\x04\"M\x18", "lz4"},
+             {"\x1F\x9D", "compress"},
+             {"Rar!", "a rar archive"},
+             {"%PDF-", "a PDF document"},
+             {"PAR1", "a Parquet file"},
+             {"\x89PNG", "an image"},
+             {"\x7F"
+              "ELF",
+              "a program"}};
 
 // --- UTF-16, UTF-32 ---
 
@@ -58,7 +66,8 @@ static bool code_next(uint32_t *code, Slice *rest, const Encoding *e) {
         *code = 0x10000 + ((*code - 0xD800) << 10) + (low - 0xDC00);
         used = 4;
     }
-    if (*code > 0x10FFFF || is_surrogate(*code, 0xD800) || is_surrogate(*code, 0xDC00)) return false;
+    if (*code > 0x10FFFF || is_surrogate(*code, 0xD800) || is_surrogate(*code, 0xDC00))
+        return false;
     rest->at += used;
     rest->bytes -= used;
     return true;
@@ -80,8 +89,8 @@ static Status decode_units(char **text, size_t *bytes, TextLook *look, const Enc
     if (rest.bytes > 0) {
         textbuf_free(&out);
         look->refused = "ill-formed UTF-16 or UTF-32";
-        FAIL(E_FORMAT, "replace it with a whole copy in UTF-8", "%s: not well-formed %s at byte %zu",
-             name, e->name, *bytes - rest.bytes);
+        FAIL(E_FORMAT, "replace it with a whole copy in UTF-8",
+             "%s: not well-formed %s at byte %zu", name, e->name, *bytes - rest.bytes);
     }
     look->from = e->name;
     free(*text);
@@ -94,8 +103,8 @@ static Status decode_units(char **text, size_t *bytes, TextLook *look, const Enc
 
 typedef struct Census {
     size_t bytes, invalid, first_invalid;
-    size_t controls, nuls[4];     // by place modulo 4
-    size_t lone, c1;              // invalid bytes between ASCII ones; those of 0x80-0x9F
+    size_t controls, nuls[4];  // by place modulo 4
+    size_t lone, c1;           // invalid bytes between ASCII ones; those of 0x80-0x9F
 } Census;
 
 static bool is_odd_control(unsigned char c) {
@@ -142,7 +151,9 @@ static Guess guess_units(const Census *n) {
 
 // Western letters stand alone between ASCII ones; East Asian bytes come in pairs.
 static Guess guess_bytes(const Census *n) {
-    if (n->lone < n->invalid / 2) return (Guess){"an East Asian encoding, or Cyrillic", "GB18030 (SHIFT_JIS, EUC-KR, BIG5, KOI8-R, ...)"};
+    if (n->lone < n->invalid / 2)
+        return (Guess){"an East Asian encoding, or Cyrillic",
+                       "GB18030 (SHIFT_JIS, EUC-KR, BIG5, KOI8-R, ...)"};
     if (n->c1 > 0) return (Guess){"Windows-1252", "WINDOWS-1252"};
     return (Guess){"ISO-8859-1", "ISO-8859-1"};
 }
@@ -168,13 +179,16 @@ static Status check_utf8(Slice text, TextLook *look, double max_invalid, const c
     look->refused = g.what;
     if (g.what == NULL) return OK;
     if (g.iconv != NULL) {
-        snprintf(hint, sizeof hint,
-                 "convert it: iconv -f %s -t UTF-8 FILE; data.max_invalid says how much may be invalid",
-                 g.iconv);
+        snprintf(
+            hint, sizeof hint,
+            "convert it: iconv -f %s -t UTF-8 FILE; data.max_invalid says how much may be invalid",
+            g.iconv);
     }
-    if (n.invalid == 0) FAIL(E_FORMAT, hint, "%s: not text in UTF-8: it looks like %s", name, g.what);
-    FAIL(E_FORMAT, hint, "%s: not text in UTF-8 (%zu of %zu bytes, the first at %zu): it looks like %s",
-         name, n.invalid, n.bytes, n.first_invalid, g.what);
+    if (n.invalid == 0)
+        FAIL(E_FORMAT, hint, "%s: not text in UTF-8: it looks like %s", name, g.what);
+    FAIL(E_FORMAT, hint,
+         "%s: not text in UTF-8 (%zu of %zu bytes, the first at %zu): it looks like %s", name,
+         n.invalid, n.bytes, n.first_invalid, g.what);
 }
 
 Status text_decode(char **text, size_t *bytes, TextLook *look, double max_invalid,
@@ -183,7 +197,8 @@ Status text_decode(char **text, size_t *bytes, TextLook *look, double max_invali
     for (size_t i = 0; i < sizeof ENCODINGS / sizeof *ENCODINGS; i++) {
         const Encoding *e = &ENCODINGS[i];
         if (*bytes < e->width || memcmp(*text, e->mark, e->width) != 0) continue;
-        if (*bytes % e->width != 0 && e->width == 4) continue;  // then it is UTF-16 that starts with a NUL
+        if (*bytes % e->width != 0 && e->width == 4)
+            continue;  // then it is UTF-16 that starts with a NUL
         return decode_units(text, bytes, look, e, name);
     }
     return isinf(max_invalid) ? OK : check_utf8((Slice){*text, *bytes}, look, max_invalid, name);

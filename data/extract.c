@@ -190,7 +190,8 @@ static Status walk_entry(const char *name, void *user) {
     if (n >= (int)sizeof relative || m >= (int)sizeof path) {
         FAIL(E_IO, "use a directory with shorter names", "%s: path is too long", path);
     }
-    // lstat: a link could lead out of the tree, or round in a circle. One to a file leads to that file.
+    // lstat: a link could lead out of the tree, or round in a circle. One to a file leads to that
+    // file.
     struct stat st;
     if (lstat(path, &st) != 0) FAIL(E_IO, "check its permissions", "%s: cannot be examined", path);
     if (S_ISLNK(st.st_mode)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/data.h"
+#include "data/sources/sources.h"
 
 // --- doc.c ---
 // Moves the document to the end of `to`; the text changes its owner.
@@ -85,6 +86,11 @@ bool holdout__matches(const char *names, const char *title);
 // matches on any rank (*by_size): of 200 documents or more those with 1 % of all ids, by hash; of
 // fewer the one whose size is closest to 1 % of the text; of a single one its last 1 %.
 void docs__hold_out(DocList *train, DocList *held, bool *by_size, const char *names, Comm *comm);
+
+// --- cleaning.c ---
+// Collective(comm). Adds what normalising left out and changed, counts[MAX_SOURCES] summed over the ranks, to the
+// report, and logs what there is to tell of each source.
+void cleaning__report(CorpusReport *r, NormaliseCounts *counts, Comm *comm);
 
 // --- inputs.c: data.sources, read ---
 enum { SOURCE_NAME_BYTES = sizeof(((SourceReport *)0)->name) };

@@ -61,8 +61,8 @@ void loader_state(const Loader *l, LoaderState *st) {
 }
 
 Status loader_restore(Loader *l, const LoaderState *st) {
-    // The counters must add up, and only sources with a weight can have been read. Beyond 2^52 counts are
-    // no whole numbers as doubles, which the order is made of; no run gets there.
+    // The counters must add up, and only sources with a weight can have been read. Beyond 2^52
+    // counts are no whole numbers as doubles, which the order is made of; no run gets there.
     int64_t left = st->samples;
     bool good = left >= 0 && left < (int64_t)1 << 52;
     for (int k = 0; k < MAX_SOURCES; k++) {

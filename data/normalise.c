@@ -198,7 +198,8 @@ static bool normalise(TextBuf *out, Slice text, bool ends, NormaliseCounts *coun
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts) {
     NormaliseCounts ignored = {0};
     TextBuf out;
-    if (!normalise(&out, (Slice){text, bytes}, true, counts == NULL ? &ignored : counts)) return NULL;
+    if (!normalise(&out, (Slice){text, bytes}, true, counts == NULL ? &ignored : counts))
+        return NULL;
     *out_bytes = out.bytes;
     return out.text;
 }

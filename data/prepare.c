@@ -182,18 +182,6 @@ static Status prep_extract(Prep *p) {
     return agree(st, p->mesh->world);
 }
 
-// What cleaning left out and took away, of all ranks, into the report and the log. Collective.
-static void report_cleaned(Prep *p) {
-    _Static_assert(sizeof(NormaliseCounts) % sizeof(int64_t) == 0, "nothing but counts");
-    comm_sum_i64(p->mesh->world, (int64_t *)p->cleaned, (int)(sizeof p->cleaned / (sizeof(int64_t))));
-    for (int k = 0; k < p->in.count; k++) {
-        Cleaning *c = &p->index.report.source[k].cleaned;
-        char text[CLEANING_TEXT_BYTES];
-        cleaning_add(c, &p->cleaned[k]);
-        if (cleaning_text(text, c)) log_info("corpus: %s: %s", p->in.name[k], text);
-    }
-}
-
 // Sums what the ranks counted into the report.
 static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
     int64_t counts[4][MAX_SOURCES] = {{0}};  // documents, bytes, held out, duplicates
@@ -229,7 +217,7 @@ static Status report_count(Prep *p, int64_t duplicates[MAX_SOURCES]) {
 static Status prep_select(Prep *p) {
     int64_t duplicates[MAX_SOURCES] = {0};
     bool by_size;
-    report_cleaned(p);
+    cleaning__report(&p->index.report, p->cleaned, p->mesh->world);
     docs__hold_out(&p->train, &p->held, &by_size, p->cfg->holdout, p->mesh->world);
     if (by_size)
         log_info("corpus: no title contains data.holdout '%s': about 1 %% of the text is held out",

@@ -288,8 +288,8 @@ void shard_close(Shard *s) {
     free(s);
 }
 
-// A name that leads nowhere or elsewhere now is no change: the mapping keeps the file. One that only
-// bears another time, as `touch` leaves it, must be what it was.
+// A name that leads nowhere or elsewhere now is no change: the mapping keeps the file. One that
+// only bears another time, as `touch` leaves it, must be what it was.
 Status shard__unchanged(Shard *s) {
     struct stat now;
     if (stat(s->path, &now) != 0) return OK;
@@ -300,8 +300,9 @@ Status shard__unchanged(Shard *s) {
         now.st_mtim.tv_nsec == then->st_mtim.tv_nsec)
         return OK;
     if (!same_size || hash64(s->map.data, HEADER_BYTES) != s->hash || sections_verify(s) != OK)
-        FAIL(E_IO, CHANGED, "%s: was changed while it was in use: %lld bytes, %zu when it was verified",
-             s->path, (long long)now.st_size, s->map.bytes);
+        FAIL(E_IO, CHANGED,
+             "%s: was changed while it was in use: %lld bytes, %zu when it was verified", s->path,
+             (long long)now.st_size, s->map.bytes);
     s->file = now;
     return OK;
 }

@@ -82,7 +82,8 @@ static Status normalise(char **text, size_t *bytes, bool whole, const char *name
 }
 
 // Decoded, as far as the model wants its text like that.
-static Status read_decoded(char **text, size_t *bytes, const char *path, const char *normalisation) {
+static Status read_decoded(char **text, size_t *bytes, const char *path,
+                           const char *normalisation) {
     TextLook look;
     bool listed, recorded = normalisation[0] != '\0';
     if (text_kind(path, &listed) != TEXT_PROSE) {

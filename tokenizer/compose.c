@@ -1,6 +1,6 @@
-// Canonical composition, NFC (Unicode Standard Annex 15), by utf8proc's tables. The order of marks is
-// ours: utf8proc sorts them by exchanging neighbours, which takes quadratic time over a long run of
-// them, and a text may hold a million.
+// Canonical composition, NFC (Unicode Standard Annex 15), by utf8proc's tables. The order of marks
+// is ours: utf8proc sorts them by exchanging neighbours, which takes quadratic time over a long run
+// of them, and a text may hold a million.
 #include "tokenizer/tokenizer.h"
 
 #include <stdlib.h>
@@ -45,8 +45,8 @@ static bool decompose(Codes *c, const char *text, size_t bytes) {
         if (n <= 0 || code < 0) code = 0xFFFD, n = 1;
         at += (size_t)n;
         if (!codes_reserve(c)) return false;
-        utf8proc_ssize_t more = utf8proc_decompose_char(code, c->at + c->count, MOST_DECOMPOSED,
-                                                        OPTIONS, &boundary);
+        utf8proc_ssize_t more =
+            utf8proc_decompose_char(code, c->at + c->count, MOST_DECOMPOSED, OPTIONS, &boundary);
         if (more < 0 || more > MOST_DECOMPOSED) return false;
         c->count += (size_t)more;
     }

@@ -8,8 +8,8 @@
 // linear in the piece, however long that is, and a text is linear in its length. PCRE2's own limit,
 // a constant, knows nothing of that: it ends a match over ten million blanks as if it were
 // exponential. Here a match may take as many steps as it needs, and what the matches of one text
-// take together is limited by its length. A pattern that wants more is refused, with the text: other
-// pieces than the pattern's own would be other tokens.
+// take together is limited by its length. A pattern that wants more is refused, with the text:
+// other pieces than the pattern's own would be other tokens.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "tokenizer/internal.h"
 
@@ -26,10 +26,11 @@ struct Splitter {
 };
 
 enum { JIT_STACK_START = 32 << 10, JIT_STACK_LIMIT = 8 << 20 };
-// Nearly every match needs a few dozen steps; one that needs more is tried again with GROWTH times as
-// many, and only those are counted.
+// Nearly every match needs a few dozen steps; one that needs more is tried again with GROWTH times
+// as many, and only those are counted.
 enum { SHORT_MATCH = 4096, GROWTH = 4 };
-// What a known pattern takes over a run of n blanks is 2n, and 4/3 * GROWTH times that when counted.
+// What a known pattern takes over a run of n blanks is 2n, and 4/3 * GROWTH times that when
+// counted.
 enum { STEPS_PER_BYTE = 64, STEPS_AT_LEAST = 1 << 20 };
 
 static Status splitter_compile(Splitter *s, const char *pattern) {

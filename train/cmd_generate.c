@@ -50,7 +50,7 @@ typedef struct RowOut {
     struct {
         int token;
         size_t end;  // of its text
-    } *ids;
+    } * ids;
     size_t id_count, id_capacity, ids_printed;
 } RowOut;
 

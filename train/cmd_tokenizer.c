@@ -29,8 +29,10 @@ void help_tokenizer(void) {
     puts("usage: [mpirun -n RANKS] sterna tokenizer train --vocab N --out FILE TEXT_FILE...\n"
          "       sterna tokenizer encode --tokenizer FILE [TEXT_FILE | -]\n"
          "       sterna tokenizer decode --tokenizer FILE [IDS_FILE | -]\n\n"
-         "train reads files and directories as data.sources does, cleans them alike and deals them to ranks;\n"
-         "the result does not depend on how many there are. encode takes its text as it is and prints ids on\n"
+         "train reads files and directories as data.sources does, cleans them alike and deals them "
+         "to ranks;\n"
+         "the result does not depend on how many there are. encode takes its text as it is and "
+         "prints ids on\n"
          "one line. decode prints the bytes they stand for and nothing else.\n");
     options_print(OPTIONS, OPTION_COUNT);
 }

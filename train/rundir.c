@@ -90,7 +90,8 @@ static bool has_key(const char *dump, const char *key, size_t bytes) {
     return false;
 }
 
-// A key that an earlier version of the program did not have, and that nobody gave a value, is no difference.
+// A key that an earlier version of the program did not have, and that nobody gave a value, is no
+// difference.
 static void drop_new_defaults(char *now, const char *before, const Config *origins) {
     char *to = now;
     for (char *line = now; *line != '\0';) {

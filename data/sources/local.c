@@ -1,6 +1,7 @@
 // Text of the user's own: a file is a document; every line of a .jsonl or .ndjson file is an object
-// with "text" (and "title", if it has one), a .json file is a list of such objects, or such objects; of
-// a directory all .txt, .md, .jsonl and .ndjson files, sorted by path. Any of them may be packed.
+// with "text" (and "title", if it has one), a .json file is a list of such objects, or such
+// objects; of a directory all .txt, .md, .jsonl and .ndjson files, sorted by path. Any of them may
+// be packed.
 #include "data/sources/formats.h"
 #include "data/sources/sources.h"
 
@@ -24,7 +25,7 @@ typedef struct Local {
     int64_t limit, bytes;
     const TextLimits *limits;
     Cleaning *cleaned;
-    int64_t records;       // good and bad
+    int64_t records;             // good and bad
     char bad[HERE_BYTES + 256];  // the first bad one: where, and what is wrong
 } Local;
 
@@ -136,8 +137,9 @@ static Status json_take(Local *l, bool *full, Slice text, uint64_t id, const cha
 static Status records_judge(const Local *l) {
     int64_t bad = l->cleaned->bad_lines;
     if ((double)bad <= l->limits->bad_lines * (double)l->records) return OK;
-    FAIL(E_FORMAT, RECORD_HINT, "%s (the first of %lld damaged records of %lld; data.max_bad_lines=%g)",
-         l->bad, (long long)bad, (long long)l->records, l->limits->bad_lines);
+    FAIL(E_FORMAT, RECORD_HINT,
+         "%s (the first of %lld damaged records of %lld; data.max_bad_lines=%g)", l->bad,
+         (long long)bad, (long long)l->records, l->limits->bad_lines);
 }
 
 // --- files ---
@@ -206,12 +208,13 @@ static Status dir_take(Local *l, const char *dir) {
     TRY_GOTO(local_files(&files, &others, dir));
     l->cleaned->links_skipped += (int64_t)files.links;
     if (files.count == 0 || files.count >= 1u << 20) {
-        st = err_set(E_USAGE,
-                     "the directory must hold some .txt, .md, .jsonl or .ndjson files, also packed by "
-                     "gzip, xz or zstd, fewer than 2^20; others are named one by one",
-                     "%s: %zu text files in it, %zu files of other names, %zu links to directories or "
-                     "nowhere, which are not followed",
-                     dir, files.count, others, files.links);
+        st = err_set(
+            E_USAGE,
+            "the directory must hold some .txt, .md, .jsonl or .ndjson files, also packed by "
+            "gzip, xz or zstd, fewer than 2^20; others are named one by one",
+            "%s: %zu text files in it, %zu files of other names, %zu links to directories or "
+            "nowhere, which are not followed",
+            dir, files.count, others, files.links);
         goto done;
     }
     for (size_t f = 0; f < files.count && !full; f++) {
@@ -229,11 +232,8 @@ Status local_read(DocList *docs, const char *path, uint32_t source, int64_t limi
     if (strlen(path) >= PATH_BYTES / 2) {
         FAIL(E_USAGE, "use a shorter path", "data.sources: '%.80s...' is too long", path);
     }
-    Local l = {.docs = docs,
-               .source = source,
-               .limit = limit_bytes,
-               .limits = limits,
-               .cleaned = cleaned};
+    Local l = {
+        .docs = docs, .source = source, .limit = limit_bytes, .limits = limits, .cleaned = cleaned};
     bool full = false;
     TextLook look;
     if (path_is_dir(path)) {

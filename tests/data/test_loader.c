@@ -308,7 +308,9 @@ static Status rows_after(const char *how) {
 Test(loader, a_shard_that_is_changed_while_in_use_is_an_io_error) {
     cr_assert_eq(rows_after("truncate -s 600 '%s'"), E_IO);
     cr_assert_eq(rows_after("truncate -s -1 '%s'"), E_IO);
-    cr_assert_eq(rows_after("sleep 0.02; printf x | dd of='%s' bs=1 seek=520 conv=notrunc 2>/dev/null"), E_IO);
+    cr_assert_eq(
+        rows_after("sleep 0.02; printf x | dd of='%s' bs=1 seek=520 conv=notrunc 2>/dev/null"),
+        E_IO);
 }
 
 Test(loader, a_shard_that_was_replaced_removed_or_touched_is_still_served) {

@@ -187,11 +187,13 @@ Test(normalise, a_beginning_keeps_what_it_ends_with) {
 
 // Whatever the program wrote, or a document it was trained on: its beginnings stay as they are.
 Test(normalise, a_beginning_of_a_normalised_document_is_normalised) {
-    static const char *const PIECES[] = {"a", " ", "\n", "\n\n", "e\xcc\x81", "\t", "\xc2\xa0", "\r\n", "b", "\xe1\x84\x80"};
+    static const char *const PIECES[] = {"a",  " ",        "\n",   "\n\n", "e\xcc\x81",
+                                         "\t", "\xc2\xa0", "\r\n", "b",    "\xe1\x84\x80"};
     enum { COUNT = sizeof PIECES / sizeof *PIECES };
     for (uint64_t trial = 0; trial < 500; trial++) {
         char text[128] = "";
-        for (uint64_t i = rng_u64(5, trial, 0) % 20; i > 0; i--) strcat(text, PIECES[rng_u64(5, trial, i) % COUNT]);
+        for (uint64_t i = rng_u64(5, trial, 0) % 20; i > 0; i--)
+            strcat(text, PIECES[rng_u64(5, trial, i) % COUNT]);
         size_t whole, n;
         char *doc = normalise_text(text, strlen(text), &whole, NULL);
         for (size_t cut = 0; cut <= whole; cut++) {

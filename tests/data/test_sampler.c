@@ -142,7 +142,8 @@ Test(mix, malformed_text_is_refused) {
     }
 }
 
-// Counts at the ends of their type, as a damaged file may hold them: a source is named, nothing overflows.
+// Counts at the ends of their type, as a damaged file may hold them: a source is named, nothing
+// overflows.
 Test(sampler, a_pick_at_the_limits_of_counting_is_a_source) {
     const int64_t ends[] = {0, 1, INT64_MAX - 1, INT64_MAX};
     const double weights[2] = {0.25, 0.75};

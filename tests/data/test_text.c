@@ -71,30 +71,43 @@ Test(text, byte_order_marks_are_followed) {
     check_decoded("", 0, "", NULL);
     check_decoded("a\xC3\xA9", 3, "a\xC3\xA9", NULL);
     check_decoded("\xEF\xBB\xBFz", 4, "\xEF\xBB\xBFz", NULL);  // the mark of UTF-8 is text's own
-    check_decoded("\xFF\xFE" "a\0\xE9\0", 6, "a\xC3\xA9", "UTF-16LE");
+    check_decoded("\xFF\xFE"
+                  "a\0\xE9\0",
+                  6, "a\xC3\xA9", "UTF-16LE");
     check_decoded("\xFE\xFF\0a\0\xE9", 6, "a\xC3\xA9", "UTF-16BE");
-    check_decoded("\xFF\xFE" "4\xD8\x1E\xDD", 6, "\xF0\x9D\x84\x9E", "UTF-16LE");  // a pair
-    check_decoded("\xFE\xFF\xD8" "4\xDD\x1E", 6, "\xF0\x9D\x84\x9E", "UTF-16BE");
+    check_decoded("\xFF\xFE"
+                  "4\xD8\x1E\xDD",
+                  6, "\xF0\x9D\x84\x9E", "UTF-16LE");  // a pair
+    check_decoded("\xFE\xFF\xD8"
+                  "4\xDD\x1E",
+                  6, "\xF0\x9D\x84\x9E", "UTF-16BE");
     check_decoded("\xFF\xFE\0\0\x1E\xD1\1\0", 8, "\xF0\x9D\x84\x9E", "UTF-32LE");
     check_decoded("\0\0\xFE\xFF\0\1\xD1\x1E", 8, "\xF0\x9D\x84\x9E", "UTF-32BE");
     check_decoded("\xFF\xFE", 2, "", "UTF-16LE");
 }
 
-static void check_refused(const char *bytes, size_t count, const char *look_like, const char *hint) {
+static void check_refused(const char *bytes, size_t count, const char *look_like,
+                          const char *hint) {
     size_t n;
     TextLook look;
     cr_assert_null(decoded(bytes, count, &n, &look), "taken: %.20s", bytes);
-    cr_assert(strstr(err_message(), "T: ") != NULL && strstr(err_message(), look_like) != NULL, "%s",
-              err_message());
+    cr_assert(strstr(err_message(), "T: ") != NULL && strstr(err_message(), look_like) != NULL,
+              "%s", err_message());
     cr_assert(strstr(err_hint(), hint) != NULL, "%s", err_hint());
     cr_assert_not_null(look.refused);
 }
 
 Test(text, what_a_mark_promises_is_checked) {
-    check_refused("\xFF\xFE" "a\0b", 5, "not well-formed UTF-16LE at byte 4", "UTF-8");
-    check_refused("\xFF\xFE\0\xDC" "a\0", 6, "UTF-16LE at byte 2", "");   // a low surrogate first
-    check_refused("\xFF\xFE\0\xD8" "a\0", 6, "UTF-16LE at byte 2", "");   // a high one alone
-    check_refused("\xFE\xFF\0a\xD8\0", 6, "UTF-16BE at byte 4", "");      // at the end
+    check_refused("\xFF\xFE"
+                  "a\0b",
+                  5, "not well-formed UTF-16LE at byte 4", "UTF-8");
+    check_refused("\xFF\xFE\0\xDC"
+                  "a\0",
+                  6, "UTF-16LE at byte 2", "");  // a low surrogate first
+    check_refused("\xFF\xFE\0\xD8"
+                  "a\0",
+                  6, "UTF-16LE at byte 2", "");                            // a high one alone
+    check_refused("\xFE\xFF\0a\xD8\0", 6, "UTF-16BE at byte 4", "");       // at the end
     check_refused("\xFF\xFE\0\0\0\0\x11\0", 8, "UTF-32LE at byte 4", "");  // beyond U+10FFFF
     check_refused("\0\0\xFE\xFF\0\0\xD8\0", 8, "UTF-32BE at byte 4", "");
 }
@@ -112,7 +125,8 @@ static void check_guess(const char *encoding, const char *text, const char *look
 
 Test(text, other_encodings_are_refused_with_a_guess) {
     static const char LATIN[] = "Fu\xC3\x9F und \xC3\xA4hnliches, \xC3\xA9l\xC3\xA8ve\n";
-    static const char RUSSIAN[] = "\xD0\x9F\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82 \xD0\xBC\xD0\xB8\xD1\x80\n";
+    static const char RUSSIAN[] =
+        "\xD0\x9F\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82 \xD0\xBC\xD0\xB8\xD1\x80\n";
     static const char JAPANESE[] = "\xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E\xE3\x81\xA7\xE3\x81\x99\n";
     dir_open();
     check_guess("ISO-8859-1", LATIN, "ISO-8859-1");
@@ -159,13 +173,13 @@ Test(text, kinds_are_told_by_the_end_of_the_name_in_any_case) {
         const char *name;
         TextKind kind;
         bool listed;
-    } NAMES[] = {{"a.txt", TEXT_PROSE, true},       {"a.TXT", TEXT_PROSE, true},
-                 {"a.Md.GZ", TEXT_PROSE, true},     {"a.jsonl", TEXT_LINES, true},
-                 {"A.JSONL", TEXT_LINES, true},     {"a.ndjson.xz", TEXT_LINES, true},
+    } NAMES[] = {{"a.txt", TEXT_PROSE, true},        {"a.TXT", TEXT_PROSE, true},
+                 {"a.Md.GZ", TEXT_PROSE, true},      {"a.jsonl", TEXT_LINES, true},
+                 {"A.JSONL", TEXT_LINES, true},      {"a.ndjson.xz", TEXT_LINES, true},
                  {"a.NDJSON.zst", TEXT_LINES, true}, {"a.json", TEXT_JSON, false},
-                 {"a.JSON.gz", TEXT_JSON, false},   {"a.html", TEXT_PROSE, false},
-                 {"txt", TEXT_PROSE, false},        {".txt", TEXT_PROSE, false},
-                 {"a.txt.bz2", TEXT_PROSE, false},  {"a.gz", TEXT_PROSE, false}};
+                 {"a.JSON.gz", TEXT_JSON, false},    {"a.html", TEXT_PROSE, false},
+                 {"txt", TEXT_PROSE, false},         {".txt", TEXT_PROSE, false},
+                 {"a.txt.bz2", TEXT_PROSE, false},   {"a.gz", TEXT_PROSE, false}};
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
         bool listed;
         cr_assert_eq(text_kind(NAMES[i].name, &listed), NAMES[i].kind, "%s", NAMES[i].name);
@@ -202,11 +216,13 @@ Test(text, records_of_json_are_documents) {
     check_records("a.ndjson", "{\"text\":\"one\"}\n", "one");
     check_records("a.json", "[{\"text\":\"one\"},\n {\"text\":\"two\"}]", "one|two");
     check_records("a.json", "{\n \"text\": \"one\"\n}\n", "one");
-    check_records("a.json", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n", "one|two");  // lines under that name
+    check_records("a.json", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n",
+                  "one|two");  // lines under that name
     check_records("a.json", "[]", "");
     char got[512];
     Cleaning c;
-    static const char *const BAD[] = {"{\n\"texts\": 1}", "prose", "\"text\"", "[1, 2]", "{\"text\": 5}", ""};
+    static const char *const BAD[] = {"{\n\"texts\": 1}", "prose",         "\"text\"",
+                                      "[1, 2]",           "{\"text\": 5}", ""};
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         cr_assert_eq(read_records(got, put("b.json", BAD[i]), 0.01, &c), E_FORMAT, "%s", BAD[i]);
         cr_assert_not_null(strstr(err_message(), "b.json"), "%s", err_message());
@@ -216,8 +232,9 @@ Test(text, records_of_json_are_documents) {
 }
 
 Test(text, damaged_lines_are_counted_up_to_the_users_limit) {
-    static const char *const BAD[] = {"{\"text\": 3}", "{\"texts\": \"b\"}", "{\"text\": \"cut", "[1]", "x",
-                                      "{\"text\":\"\xFF\"}"};
+    static const char *const BAD[] = {
+        "{\"text\": 3}",      "{\"texts\": \"b\"}", "{\"text\": \"cut", "[1]", "x",
+        "{\"text\":\"\xFF\"}"};
     enum { KINDS = sizeof BAD / sizeof *BAD, LINES = 200 };
     dir_open();
     for (int bad = 0; bad <= KINDS; bad++) {
@@ -237,7 +254,8 @@ Test(text, damaged_lines_are_counted_up_to_the_users_limit) {
         Status st = read_records(got, path, 0.01, &c);
         cr_assert_eq(st, bad <= 2 ? OK : E_FORMAT, "%d bad lines", bad);  // 1 % of 200
         cr_assert_eq(c.bad_lines, bad);
-        if (st == E_FORMAT) cr_assert_not_null(strstr(err_message(), ".jsonl:4"), "%s", err_message());
+        if (st == E_FORMAT)
+            cr_assert_not_null(strstr(err_message(), ".jsonl:4"), "%s", err_message());
         if (bad > 0) cr_assert_not_null(strstr(c.first, ".jsonl:4"), "%s", c.first);
         cr_assert_eq(read_records(got, path, bad == 0 ? 0 : 0.05, &c), OK, "%s", err_message());
         cr_assert_str_eq(got, "good");
@@ -255,7 +273,8 @@ Test(text, of_a_directory_links_to_files_are_read_and_what_is_no_text_is_named) 
     dir_open();
     cr_assert_eq(dir_make(strcat(strcpy(link, dir), "/in")), OK);
     cr_assert_eq(read_records(got, link, 0, &c), E_USAGE);
-    cr_assert_not_null(strstr(err_message(), "0 text files in it, 0 files of other names, 0 links"));
+    cr_assert_not_null(
+        strstr(err_message(), "0 text files in it, 0 files of other names, 0 links"));
     put("real.bin", "linked");
     put("in/other.html", "no");
     path_join(link, dir, "in/loop");
@@ -264,11 +283,15 @@ Test(text, of_a_directory_links_to_files_are_read_and_what_is_no_text_is_named) 
     cr_assert_eq(symlink("nowhere", link), 0);
     path_join(link, dir, "in");
     cr_assert_eq(read_records(got, link, 0, &c), E_USAGE);
-    cr_assert_not_null(strstr(err_message(), "0 text files in it, 1 files of other names, 2 links"));
+    cr_assert_not_null(
+        strstr(err_message(), "0 text files in it, 1 files of other names, 2 links"));
 
     path_join(link, dir, "in/b.TXT");
     cr_assert_eq(symlink("../real.bin", link), 0);
-    put_n("in/c.txt", "\xFF\xFE" "w\0", 4);
+    put_n("in/c.txt",
+          "\xFF\xFE"
+          "w\0",
+          4);
     put_n("in/d.md", "caf\xE9 na\xEFve", 10);
     put_n("in/e.txt", "x\0y\0", 4);
     path_join(link, dir, "in");
@@ -306,9 +329,17 @@ static void check_model_text(const char *path, const char *normalisation, const 
 
 Test(text, a_model_that_records_it_gets_every_form_of_a_text_alike) {
     static const char WANT[] = "It was\n\n  \xC3\xA9t\xC3\xA9 a";
-    static const char *const HOW[] = {"cat", "gzip", "xz", "sed 's/$/\\r/'", "tr '\\n' '\\r'", "iconv -t UTF-16",
-                                      "iconv -t UTF-32", "sed 's/é/e\xCC\x81/g'", "sed '1s/^/\xEF\xBB\xBF/'",
-                                      "sed 's/ / /g'", "sed 's/$/ \t/'"};
+    static const char *const HOW[] = {"cat",
+                                      "gzip",
+                                      "xz",
+                                      "sed 's/$/\\r/'",
+                                      "tr '\\n' '\\r'",
+                                      "iconv -t UTF-16",
+                                      "iconv -t UTF-32",
+                                      "sed 's/é/e\xCC\x81/g'",
+                                      "sed '1s/^/\xEF\xBB\xBF/'",
+                                      "sed 's/ / /g'",
+                                      "sed 's/$/ \t/'"};
     dir_open();
     put("plain", PLAIN);
     for (size_t i = 0; i < sizeof HOW / sizeof *HOW; i++) {
@@ -317,7 +348,9 @@ Test(text, a_model_that_records_it_gets_every_form_of_a_text_alike) {
     check_model_text(put_n("nul", "It w\0as\n\n  \xC3\xA9t\xC3\xA9 a", 18), NORMALISATION, WANT);
     char *text;
     size_t n;
-    cr_assert_eq(model_text_read(&text, &n, convert("l", "plain", "iconv -t ISO-8859-1"), NORMALISATION), E_FORMAT);
+    cr_assert_eq(
+        model_text_read(&text, &n, convert("l", "plain", "iconv -t ISO-8859-1"), NORMALISATION),
+        E_FORMAT);
     cr_assert_eq(model_text_read(&text, &n, put("a.jsonl", "{}"), NORMALISATION), E_USAGE);
     cr_assert_null(text);
     dir_close();
@@ -362,6 +395,7 @@ Test(text, a_line_of_a_file_is_a_prompt) {
     check_prompts(convert("p2", "p", "gzip"), NORMALISATION, WANT);
     check_prompts(convert("p3", "p", "iconv -t UTF-16"), NORMALISATION, WANT);
     check_prompts(convert("p4", "p", "sed '1s/^/\xEF\xBB\xBF/'"), NORMALISATION, WANT);
-    check_prompts(convert("p5", "p", "sed '1s/^/\xEF\xBB\xBF/; s/$/\\r/'"), "", "[It was ][e\xCC\x81]");
+    check_prompts(convert("p5", "p", "sed '1s/^/\xEF\xBB\xBF/; s/$/\\r/'"), "",
+                  "[It was ][e\xCC\x81]");
     dir_close();
 }

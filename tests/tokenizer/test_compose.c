@@ -5,8 +5,8 @@
 
 static void check_like_utf8proc(const char *text, size_t bytes) {
     utf8proc_uint8_t *want = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes, &want,
-                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)bytes,
+                                      &want, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     cr_assert_geq(n, 0);
     size_t got;
     char *out = utf8_compose(text, bytes, &got);
@@ -20,14 +20,17 @@ static void check_like_utf8proc(const char *text, size_t bytes) {
 
 Test(compose, is_utf8procs_composition) {
     static const char *const PIECES[] = {
-        "a", "e", "\u0301", "\u0316", "\u0327", "\u0308", "\u0f71", "\u0f72", "\u0f73", "\u0344", "\u1100",
-        "\u1161", "\u11a8", "\uac00", "\u212b", "\u1e9b\u0323", "\u09c7\u09be", "\U0001d15e", "\n", "\u0345", "é"};
+        "a",      "e",      "\u0301", "\u0316",       "\u0327",       "\u0308",
+        "\u0f71", "\u0f72", "\u0f73", "\u0344",       "\u1100",       "\u1161",
+        "\u11a8", "\uac00", "\u212b", "\u1e9b\u0323", "\u09c7\u09be", "\U0001d15e",
+        "\n",     "\u0345", "é"};
     enum { COUNT = sizeof PIECES / sizeof *PIECES };
     Dice d = {.seed = 21};
     check_like_utf8proc("", 0);
     for (int round = 0; round < 5000; round++) {
         char text[512] = "";
-        for (uint64_t n = dice_below(&d, 60); n > 0; n--) strcat(text, PIECES[dice_below(&d, COUNT)]);
+        for (uint64_t n = dice_below(&d, 60); n > 0; n--)
+            strcat(text, PIECES[dice_below(&d, COUNT)]);
         check_like_utf8proc(text, strlen(text));
     }
 }

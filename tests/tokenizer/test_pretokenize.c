@@ -76,10 +76,9 @@ Test(pretokenize, covers_random_bytes_exactly) {
 }
 
 // Qwen 2 and o200k; Llama 3 has cl100k's.
-static const char QWEN2[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+static const char QWEN2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+                            "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                            "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 static const char O200K[] =
     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+"
@@ -111,8 +110,8 @@ static void plain_split(Lengths *l, const char *pattern, const char *text, size_
     pcre2_match_context *x = pcre2_match_context_create(NULL);
     pcre2_set_match_limit(x, UINT32_MAX);
     for (size_t at = 0; at < bytes;) {
-        int rc = pcre2_match(c, (PCRE2_SPTR)text, bytes, at, PCRE2_NO_JIT | PCRE2_NO_UTF_CHECK, m,
-                             x);
+        int rc =
+            pcre2_match(c, (PCRE2_SPTR)text, bytes, at, PCRE2_NO_JIT | PCRE2_NO_UTF_CHECK, m, x);
         cr_assert(rc > 0 || rc == PCRE2_ERROR_NOMATCH, "%d", rc);
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(m);
         if (rc < 0 || span[0] > at) add_length(NULL, (rc < 0 ? bytes : span[0]) - at, l);
@@ -138,9 +137,9 @@ static uint64_t check_plain(Splitter *s, const char *pattern, const char *text, 
     return splitter__steps(s);
 }
 
-static const char *const UNITS[] = {" ",    "a", "A", "\n", " \n",   "\n ",    "日",      "é",
-                                    "'",    "_", "1", "\r", "\u3000", "\u2028", "a\u0301", "\u0301",
-                                    "\r\n", "'s", "\t", "！", " a",    "A1",     "\u00a0"};
+static const char *const UNITS[] = {
+    " ",      "a",      "A",       "\n",     " \n",  "\n ", "日", "é",  "'",  "_",  "1",     "\r",
+    "\u3000", "\u2028", "a\u0301", "\u0301", "\r\n", "'s",  "\t", "！", " a", "A1", "\u00a0"};
 enum { UNIT_COUNT = sizeof UNITS / sizeof *UNITS };
 
 Test(pretokenize, splits_random_texts_like_plain_pcre2) {
