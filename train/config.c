@@ -26,7 +26,7 @@ static const Field TRAIN_FIELDS[] = {
     {"train.sample_every", CFG_I64, T_(sample_every), 0, 1e12, "0", NULL, "steps between generated samples, 0 = only at the end", "steps"},
     {"train.sample_prompt", CFG_TEXT, T_(sample_prompt), 0, 0, "It was", NULL, "prompt of the samples", ""},
     {"train.bucket_mb", CFG_INT, T_(bucket_mb), 1, 1 << 16, "4", NULL, "gradients exchanged at a time", "MiB"},
-    {"train.init", CFG_TEXT, T_(init), 0, 0, "", NULL, "Hugging Face directory the run starts from: its weights and tokenizer; its config.json decides model.*, other values are refused", ""},
+    {"train.init", CFG_TEXT, T_(init), 0, 0, "", NULL, "Hugging Face directory the run starts from: its weights and tokenizer; its config.json decides model.*; keys that change no tensor may differ, others are refused", ""},
 };
 static const Field OPTIM_FIELDS[] = {
     {"optim.beta1", CFG_F64, O_(beta1), 0, 0.999999, "0.9", NULL, "AdamW: decay of the first moment", ""},

@@ -12,8 +12,12 @@
 
 // ---- the model, and what was asked of it -------------------------------------------------------
 
-// Keys that config.json says nothing about: how a model is run, not which it is.
-static const char *const RUN_KEYS[] = {"model.block", "model.recompute"};
+// Keys that change no tensor. The first two stand in no config.json; with the others a user computes with the same
+// weights in another way, such as a longer window.
+static const char *const FREE_KEYS[] = {"model.block",     "model.recompute", "model.window",
+                                        "model.rope_base", "model.norm_eps",  "model.scale_embedding",
+                                        "model.init_std",  "model.pad_id"};
+enum { RUN_KEYS = 2 };
 // What a preset decides.
 static const char *const PRESET_KEYS[] = {
     "model.family", "model.width",    "model.layers", "model.heads",   "model.ffn",
@@ -61,7 +65,6 @@ static void take_spelling(ModelConfig *asked, const ModelConfig *model, size_t t
 
 // An id that config.json lacks, or has in its list, may be chosen.
 static void take_ids(ModelConfig *model, const ModelConfig *asked) {
-    if (model->pad_id < 0) model->pad_id = asked->pad_id;
     if (model->bos_id < 0) model->bos_id = asked->bos_id;
     for (int i = 0; i < model->more_eos_count; i++) {
         if (model->more_eos[i] != asked->eos_id) continue;
@@ -93,16 +96,27 @@ static Status compare(const ModelConfig *asked, const ModelConfig *model, const 
          "%s/config.json is another model than asked for (asked -> it has): %s", dir, differences);
 }
 
-// The origin of every value that the model decides; an id that was chosen keeps its own.
+static bool is_chosen(const Config *c, const char *key) {
+    return is_listed(key, FREE_KEYS, RUN_KEYS) ||
+           (is_listed(key, FREE_KEYS, COUNT(FREE_KEYS)) && !config_is_default(c, key));
+}
+
+// What was asked for and changes no tensor is done.
+static Status take_free(ModelConfig *model, const ModelConfig *asked, const Config *c) {
+    for (int i = 0; i < MODEL_FIELD_COUNT; i++)
+        if (is_chosen(c, MODEL_FIELDS[i].key)) field_copy(model, asked, &MODEL_FIELDS[i]);
+    return model_config_resolve(model, NULL);
+}
+
+// The origin of every value that the model decides; what was chosen keeps its own.
 static void tell_origins(Config *c, const ModelConfig *file, const ModelConfig *used,
                          const char *origin) {
     for (int i = 0; i < MODEL_FIELD_COUNT; i++) {
         const char *key = MODEL_FIELDS[i].key;
-        bool chosen = (strcmp(key, "model.pad_id") == 0 && file->pad_id != used->pad_id) ||
+        bool chosen = is_chosen(c, key) ||
                       (strcmp(key, "model.bos_id") == 0 && file->bos_id != used->bos_id) ||
                       (strcmp(key, "model.eos_id") == 0 && file->eos_id != used->eos_id);
-        if (!chosen && !is_listed(key, RUN_KEYS, COUNT(RUN_KEYS)))
-            config_set_origin(c, key, origin);
+        if (!chosen) config_set_origin(c, key, origin);
     }
 }
 
@@ -142,6 +156,7 @@ Status modeldir_config(ModelConfig *m, Config *origins, const char *dir, const c
     asked = used = file;
     TRY(read_asked(&asked, m, origins, preset && !yields));
     take_ids(&used, &asked);
+    TRY(take_free(&used, &asked, origins));
     TRY(compare(&asked, &used, dir));
     if (preset && yields)
         log_info("model.preset=%s (%s) gives way to the model of %s", m->preset,

@@ -41,7 +41,9 @@ OMP_NUM_THREADS=1 train 1
 
 # The waiting time that OpenMP reads when it is loaded is limited, unless the user has set one.
 waits() {
-  "$binary" generate --model run/model --prompt It --max-new 20000000 >/dev/null 2>&1 &
+  rm -rf long
+  "$binary" train "$source/configs/tiny.yaml" data.sources="$source/data/sample" data.offline=true data.holdout=devil data.cache=cache \
+    train.steps=1000000 train.run_dir=long >/dev/null 2>&1 &
   local pid=$! found=
   for _ in $(seq 50); do
     sleep 0.1
@@ -49,7 +51,7 @@ waits() {
     [ "$found" = 0 ] || break
     [ "$1" = 1 ] || break
   done
-  kill "$pid"
+  kill -9 "$pid" 2>/dev/null || true
   wait "$pid" 2>/dev/null || true
   [ "$found" = "$1" ] || fail "GOMP_SPINCOUNT is there $found times, not $1"
 }

@@ -80,7 +80,7 @@ static void expect_accepted(const char *file, const char *words) {
     cr_assert_eq(ask(&a, file, words), OK, "%s | %s: %s", file, words, err_message());
     cr_expect(a.m.width == 32 && a.m.layers == 4 && a.m.kv_heads == 2 && a.m.norm_eps == 1e-5);
     cr_expect_str_eq(a.m.preset, "");
-    const char *const decided[] = {"model.width", "model.preset", "model.norm_eps", "model.lrpe", "model.bos_id"};
+    const char *const decided[] = {"model.width", "model.preset", "model.lrpe", "model.bos_id"};
     for (int i = 0; i < 5; i++) {
         const char *origin = config_origin(a.c, decided[i]);
         cr_expect(strncmp(origin, "train.init: ", 12) == 0 && strstr(origin, "/config.json") != NULL, "%s: %s",
@@ -111,7 +111,6 @@ Test(modeldir, what_contradicts_is_refused_with_both_values) {
     expect_refused("", "model.lrpe=0,7", "model.lrpe: \"0,7\" -> \"0\"");
     expect_refused("", "model.pattern=X", "model.pattern: X -> LNLN");
     expect_refused("", "model.tied=false", "model.tied: false -> true");
-    expect_refused("", "model.norm_eps=1e-6", "model.norm_eps");
     expect_refused("", "model.vocab=65", "model.vocab: 65 -> 64");
     expect_refused("", "model.bos_id=1", "model.bos_id: 1 -> 3");
     expect_refused("", "model.eos_id=2", "model.eos_id: 2 -> 9");
@@ -138,6 +137,15 @@ Test(modeldir, what_the_model_leaves_open_is_taken) {
     cr_assert_eq(ask(&a, "", ""), OK);
     cr_expect_str_eq(config_origin(a.c, "model.block"), "default");
     cr_expect(a.m.eos_id == 9 && a.m.pad_id == -1);
+    config_free(a.c);
+}
+
+Test(modeldir, what_changes_no_tensor_is_done) {
+    Asked a;
+    cr_assert_eq(ask(&a, "model.window=6", "model.norm_eps=1e-4 model.rope_base=500000 model.scale_embedding=false"),
+                 OK, "%s", err_message());
+    cr_expect(a.m.norm_eps == 1e-4 && a.m.rope_base == 500000 && !a.m.scale_embedding && a.m.window == 6);
+    cr_expect_str_eq(config_origin(a.c, "model.rope_base"), "command line");
     config_free(a.c);
 }
 
