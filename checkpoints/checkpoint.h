@@ -86,6 +86,8 @@ typedef struct CkptPart {  // one safetensors file
 // removes the .tmp.
 Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *parts, int part_count,
                        const Manifest *m, int keep) CHECKED;
+// Not collective. E_USAGE when a directory that is not ours has a name that the next saves need.
+Status checkpoint_check_places(const char *ckpt_dir) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
 // Invalid ones are reported by log_warn and passed over; when all are invalid: E_FORMAT, for starting over would bury them.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
@@ -102,7 +104,14 @@ Status checkpoint_verify(const char *step_dir) CHECKED;
 Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKED;
 // *tied_differs: lm_head is present and differs from the embedding (then the model is not tied).
 Status hf_peek_tied(const char *dir, bool *head_present, bool *tied_differs) CHECKED;
-// max_shard_bytes 0: one file. The index is written when there are several.
+// Directories of models that we write, marked. check: E_USAGE when take would refuse, because files of a model lie there
+// that are not ours. take: makes the directory. adopt: marks one that an earlier version made.
+Status hf_dir_check(const char *dir) CHECKED;
+Status hf_dir_take(const char *dir) CHECKED;
+Status hf_dir_adopt(const char *dir) CHECKED;
+// Whether `path` is, or would become, a file of the model in `dir`.
+bool hf_dir_holds(const char *dir, const char *path);
+// Takes the directory. max_shard_bytes 0: one file. The index is written when there are several.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one
 // file of `real`, without the weights in anyone's memory. The checksums are verified first; on failure `path` is as it was.
