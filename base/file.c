@@ -122,38 +122,6 @@ Status dir_sync(const char *path) {
                                                            : fail("sync directory", path, error);
 }
 
-// Removes the entry `name` of directory `fd`; `path` is what messages call that directory. Names
-// are resolved below the open directory and links are never followed, so nothing outside can be
-// reached.
-static Status remove_at(int fd, const char *name, const char *path) {
-    if (unlinkat(fd, name, 0) == 0 || errno == ENOENT) return OK;
-    if (errno != EISDIR && errno != EPERM) return fail("remove", path, errno);
-    int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = sub < 0 ? NULL : fdopendir(sub);
-    if (dir == NULL) {
-        int error = errno;
-        if (sub >= 0) close(sub);
-        return fail("remove", path, error);
-    }
-
-    Status st = OK;
-    for (struct dirent *e = readdir(dir); st == OK && e != NULL; e = readdir(dir)) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        st = remove_at(sub, e->d_name, path);
-    }
-    closedir(dir);
-    if (st != OK) return st;
-    if (unlinkat(fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return OK;
-    return fail("remove", path, errno);
-}
-
-Status dir_remove(const char *path) {
-    if (path[0] == '\0' || strspn(path, "/.") == strlen(path)) {
-        FAIL(E_USAGE, "name a directory below the current one", "refuse to remove '%s'", path);
-    }
-    return remove_at(AT_FDCWD, path, path);
-}
-
 // scandir's filter and order: bytes, not the locale's rules, so that all machines see one order.
 static int is_entry(const struct dirent *e) {
     return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
@@ -366,20 +334,6 @@ Status file_write(const char *path, const void *data, size_t bytes) {
 
 Status file_remove(const char *path) {
     return unlink(path) == 0 || errno == ENOENT ? OK : fail("remove", path, errno);
-}
-
-int file_lock(const char *path, bool wait) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return NO_LOCK;
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int failed;
-    do {
-        failed = fcntl(fd, wait ? F_SETLKW : F_SETLK, &whole);
-    } while (failed != 0 && errno == EINTR);
-    if (failed == 0) return fd;
-    bool held = !wait && (errno == EACCES || errno == EAGAIN);
-    close(fd);
-    return held ? LOCK_HELD : NO_LOCK;
 }
 
 // No fsync: logs are appended often, and a lost last line harms nobody.

@@ -24,17 +24,10 @@ void path_join(char dst[PATH_BYTES], const char *dir, const char *name);
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 Status dir_make(const char *path) CHECKED;         // mkdir -p
-Status dir_remove(const char *path) CHECKED;       // rm -r; a missing path is fine
 Status dir_sync(const char *path) CHECKED;         // fsync of the directory
 // Calls visit(name, user) for each entry but . and .., sorted by name; stops at the first failure.
 Status dir_each(const char *path, Status (*visit)(const char *name, void *user),
                 void *user) CHECKED;
-
-// Takes the lock on this file, which is made if need be, until close(fd) or the end of the process. NO_LOCK where none
-// can be had (read-only, no locks on this file system): the caller goes on without. LOCK_HELD: by another process, and
-// the caller does not want to wait.
-enum { NO_LOCK = -1, LOCK_HELD = -2 };
-int file_lock(const char *path, bool wait);
 
 // *text is NUL-terminated, malloc'ed, owned by the caller; *bytes (may be NULL) excludes the NUL.
 Status file_read(const char *path, char **text, size_t *bytes) CHECKED;

@@ -121,6 +121,9 @@ Status package_fetch(char path[PATH_BYTES], const char *package, const char *dir
         any = (FetchWant){uri.bytes, uri.sha256};
         path_join(path, dir, uri.file);
         if (fetch_matches(path, &any)) return OK;
+        if (path_exists(path))
+            FAIL(E_USAGE, "move it away to have the archive's fetched",
+                 "%s is not the file that the archive has", path);
         log_info("data: fetching %s (%.1f MB)", uri.file, (double)uri.bytes / 1e6);
         if (uri_download(&uri, path) == OK) return OK;
         if (apt_download(package, dir) == OK && fetch_matches(path, &any)) return OK;

@@ -248,6 +248,7 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     if (st == OK) st = config_set(c, "train.steps=1000000", "bench");
     for (int i = 0; st == OK && i < a->setting_count; i++)
         st = config_set(c, a->settings[i], "command line");
+    if (st == OK && json_path != NULL) st = output_check("json", json_path, false, NULL, 0);
     if (st == OK) st = run_config_check(cfg);
     if (st == OK) st = model_config_resolve(&cfg->model, c);
     if (st == OK && cfg->model.vocab == 0) cfg->model.vocab = 8192;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "train/run.h"
@@ -282,9 +281,10 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
     TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
     Status st = run_open(run, cfg, origins);
-    if (st == OK) st = run_from_start(run, cfg, origins);
-    if (st != OK && st != E_STOPPED && mesh->rank == 0) write_failure(run, st);
-    if (run->lock >= 0) close(run->lock);
+    bool opened = st == OK;
+    if (opened) st = run_from_start(run, cfg, origins);
+    // Who stops in the loop has said so already.
+    if (st != OK && (st != E_STOPPED || !opened) && mesh->rank == 0) write_failure(run, st);
     return st;
 }
 
@@ -294,6 +294,7 @@ Status train_run(RunConfig *cfg, Config *origins) {
     signals_catch();
     Status st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
+    lock_release(&run.lock);
     run_close(&run);
     mesh_close(&run.mesh);
     return st;

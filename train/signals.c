@@ -12,6 +12,7 @@ static void note(int signal) {
 }
 
 void signals_catch(void) {
+    waiting_hook = signals_pending;
     static const int SIGNALS[] = {SIGUSR1, SIGTERM, SIGINT};
     struct sigaction action;
     memset(&action, 0, sizeof action);

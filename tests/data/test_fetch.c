@@ -10,6 +10,7 @@
 #include "data/command.h"
 #include "data/package.h"
 #include "data/sha256.h"
+#include "tests/ref/tree.h"
 
 typedef struct Rig {
     BadServer server;
@@ -24,7 +25,7 @@ static void rig_open(Rig *r) {
     snprintf(r->dir, sizeof r->dir, "/tmp/sterna_fetch_XXXXXX");
     cr_assert_not_null(mkdtemp(r->dir));
     path_join(r->path, r->dir, "file");
-    path_join(r->part, r->dir, "file.part");
+    path_join(r->part, r->dir, "file.sterna-part");
     Sha256 sum;
     sha256_init(&sum);
     sha256_add(&sum, r->server.body, BODY_BYTES);
@@ -39,7 +40,7 @@ static void rig_open(Rig *r) {
 
 static void rig_close(Rig *r) {
     server_close(&r->server);
-    cr_assert_eq(dir_remove(r->dir), OK);
+    cr_assert_eq(tree_remove(r->dir), OK);
 }
 
 static Status rig_fetch(Rig *r, const char *path) {
