@@ -2,12 +2,14 @@
 //
 // Replacement follows the usual recipe for crash safety: write a neighbour, fsync it, rename it
 // over the old name, fsync the directory that holds the name. A crash at any point leaves the old
-// file or the new. Checksums are xxHash's XXH3: they find accidents, not forgeries.
+// file or the new, and a neighbour under a name that nobody else gives. Checksums are xxHash's
+// XXH3: they find accidents, not forgeries.
 #include "base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -61,6 +63,10 @@ static const char *hint_of(int error) {
 static Status fail(const char *verb, const char *path, int error) {
     return err_set(error == ENOMEM ? E_NOMEM : E_IO, hint_of(error), "cannot %s %.1024s: %s", verb,
                    path, strerror(error));
+}
+
+Status file_failed(const char *verb, const char *path, int error) {
+    return fail(verb, path, error);
 }
 
 // Paths
@@ -157,38 +163,6 @@ Status dir_probe(const char *path) {
     if (close(fd) != 0 && st == OK) st = fail("write", name, errno);
     unlink(name);
     return st;
-}
-
-// Removes the entry `name` of directory `fd`; `path` is what messages call that directory. Names
-// are resolved below the open directory and links are never followed, so nothing outside can be
-// reached.
-static Status remove_at(int fd, const char *name, const char *path) {
-    if (unlinkat(fd, name, 0) == 0 || errno == ENOENT) return OK;
-    if (errno != EISDIR && errno != EPERM) return fail("remove", path, errno);
-    int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = sub < 0 ? NULL : fdopendir(sub);
-    if (dir == NULL) {
-        int error = errno;
-        if (sub >= 0) close(sub);
-        return fail("remove", path, error);
-    }
-
-    Status st = OK;
-    for (struct dirent *e = readdir(dir); st == OK && e != NULL; e = readdir(dir)) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
-        st = remove_at(sub, e->d_name, path);
-    }
-    closedir(dir);
-    if (st != OK) return st;
-    if (unlinkat(fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return OK;
-    return fail("remove", path, errno);
-}
-
-Status dir_remove(const char *path) {
-    if (path[0] == '\0' || strspn(path, "/.") == strlen(path)) {
-        FAIL(E_USAGE, "name a directory below the current one", "refuse to remove '%s'", path);
-    }
-    return remove_at(AT_FDCWD, path, path);
 }
 
 // scandir's filter and order: bytes, not the locale's rules, so that all machines see one order.
@@ -322,44 +296,89 @@ static void parent_of(char dst[PATH_BYTES], const char *path) {
     if (slash != NULL) dst[n] = '\0';
 }
 
-// Creates `path` with the whole content on stable storage. Messages name `path`, which holds
-// ".tmp": it is the file that could not be written.
-static Status write_synced(const char *path, const void *data, size_t bytes) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return fail("create", path, errno);
-    Status st = write_all(fd, data, bytes, path);
-    if (st == OK && fsync(fd) != 0) st = fail("write", path, errno);
-    // Network file systems report a full disk as late as here.
-    if (close(fd) != 0 && st == OK) st = fail("write", path, errno);
-    return st;
+// Where the content goes in the end: links stay, and what they point to is replaced. *plain: it is
+// or will be a regular file; a device or a pipe is written as it is.
+static Status draft_target(Draft *d, const char *path) {
+    struct stat s;
+    char real[PATH_MAX];
+    d->plain = stat(path, &s) != 0 || S_ISREG(s.st_mode);
+    if (!d->plain && S_ISDIR(s.st_mode)) return fail("replace", path, EISDIR);
+    bool link = lstat(path, &s) == 0 && S_ISLNK(s.st_mode);
+    if (link && d->plain && realpath(path, real) == NULL) return fail("replace", path, errno);
+    const char *target = link && d->plain ? real : path;
+    size_t n = strlen(target);
+    if (n + sizeof DRAFT_SUFFIX > PATH_BYTES) return fail("write", path, ENAMETOOLONG);
+    memcpy(d->target, target, n + 1);
+    snprintf(d->path, sizeof d->path, "%s%s", target, d->plain ? DRAFT_SUFFIX : "");
+    return OK;
 }
 
-Status file_write(const char *path, const void *data, size_t bytes) {
-    char temporary[PATH_BYTES], dir[PATH_BYTES];
-    int n = snprintf(temporary, sizeof temporary, "%s.tmp", path);
-    if (n < 0 || n >= PATH_BYTES) return fail("write", path, ENAMETOOLONG);
-    Status st = write_synced(temporary, data, bytes);
-    if (st == OK && rename(temporary, path) != 0) st = fail("replace", path, errno);
-    if (st != OK) {
-        unlink(temporary);  // the first error is the one to tell; a part of a file helps nobody
-        return st;
+// Only this program gives files this name, so one that is there is what a killed process left.
+static int draft_create(const char *path) {
+    for (int tries = 0;; tries++) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST || tries == 2) return fd;
+        if (unlink(path) != 0 && errno != ENOENT) return -1;
     }
-    parent_of(dir, path);
+}
+
+Status draft_open(Draft *d, const char *path) {
+    *d = (Draft){.fd = -1};
+    TRY(draft_target(d, path));
+    d->fd = d->plain ? draft_create(d->path) : open(d->path, O_WRONLY | O_CLOEXEC);
+    struct stat s;
+    if (d->fd < 0 || fstat(d->fd, &s) != 0) return fail("create", d->path, errno);
+    d->device = s.st_dev;
+    d->inode = s.st_ino;
+    return OK;
+}
+
+// Another process that writes the same file takes the name for a rest, and begins its own.
+static bool draft_is_there(const Draft *d) {
+    struct stat s;
+    return lstat(d->path, &s) == 0 && s.st_dev == d->device && s.st_ino == d->inode;
+}
+
+// Brings the content to stable storage.
+static Status draft_sync(Draft *d) {
+    int error = fsync(d->fd) == 0 || !d->plain ? 0 : errno;
+    int fd = d->fd;
+    d->fd = -1;
+    // Network file systems report a full disk as late as here.
+    if (close(fd) != 0 && error == 0) error = errno;
+    return error == 0 ? OK : fail("write", d->path, error);
+}
+
+Status draft_commit(Draft *d) {
+    char dir[PATH_BYTES];
+    TRY(draft_sync(d));
+    if (!d->plain) return OK;
+    if (!draft_is_there(d))
+        FAIL(E_IO, "let one process write this file", "%s: another process writes it, too",
+             d->target);
+    if (rename(d->path, d->target) != 0) return fail("replace", d->target, errno);
+    d->plain = false;  // nothing is left to drop
+    parent_of(dir, d->target);
     return dir_sync(dir);
 }
 
-int file_lock(const char *path, bool wait) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return NO_LOCK;
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int failed;
-    do {
-        failed = fcntl(fd, wait ? F_SETLKW : F_SETLK, &whole);
-    } while (failed != 0 && errno == EINTR);
-    if (failed == 0) return fd;
-    bool held = !wait && (errno == EACCES || errno == EAGAIN);
-    close(fd);
-    return held ? LOCK_HELD : NO_LOCK;
+void draft_drop(Draft *d) {
+    if (d->fd >= 0) close(d->fd);
+    if (d->plain && draft_is_there(d)) unlink(d->path);
+    *d = (Draft){.fd = -1};
+}
+
+Status file_write(const char *path, const void *data, size_t bytes) {
+    Draft d;
+    Status st = draft_open(&d, path);
+    if (st == OK) st = write_all(d.fd, data, bytes, d.path);
+    if (st == OK) st = draft_commit(&d);
+    draft_drop(&d);  // the first error is the one to tell; a part of a file helps nobody
+    return st;
+}
+
+Status file_remove(const char *path) {
+    return unlink(path) == 0 || errno == ENOENT ? OK : fail("remove", path, errno);
 }
 
 // Bytes of a regular file, else -1; *torn: its last line has no end.

@@ -94,6 +94,8 @@ Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *p
 Status checkpoint_prepare(const Mesh *mesh, const char *ckpt_dir) CHECKED;
 // Not collective. Newest step by name, whole or not; -1: none.
 Status checkpoint_newest(const char *ckpt_dir, int64_t *step) CHECKED;
+// Not collective. E_USAGE when a directory that is not ours has a name that the next saves need.
+Status checkpoint_check_places(const char *ckpt_dir) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
 // Damaged ones, and those with a value that is not finite, are reported by log_warn, passed over and renamed; when all are:
 // E_FORMAT or E_DIVERGED, for starting over would bury them. One that cannot be read (E_IO, E_NOMEM) or was written by a
@@ -117,7 +119,14 @@ Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) CHECKE
 Status hf_check_tied(const char *dir) CHECKED;
 // What hf_import would refuse, without reading a weight: `ps` may have no data.
 Status hf_check(const ParamSet *ps, const char *dir, bool tied) CHECKED;
-// max_shard_bytes 0: one file. The index is written when there are several. E_DIVERGED: a value is not finite, or would
+// Directories of models that we write, marked. check: E_USAGE when take would refuse, because files of a model lie there
+// that are not ours. take: makes the directory. adopt: marks one that an earlier version made.
+Status hf_dir_check(const char *dir) CHECKED;
+Status hf_dir_take(const char *dir) CHECKED;
+Status hf_dir_adopt(const char *dir) CHECKED;
+// Whether `path` is, or would become, a file of the model in `dir`.
+bool hf_dir_holds(const char *dir, const char *path);
+// Takes the directory. max_shard_bytes 0: one file. The index is written when there are several. E_DIVERGED: a value is not finite, or would
 // not be in `dtype`; then nothing is written.
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) CHECKED;
 // Not collective. `path` becomes the model.safetensors of a checkpoint: byte for byte what hf_export would write in one

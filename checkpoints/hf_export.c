@@ -3,10 +3,8 @@
 // export gives the same files.
 #include "checkpoints/internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/json.h"
 
@@ -100,9 +98,7 @@ static Status write_index(const Export *e) {
 static Status remove_stale(const Export *e) {
     char path[PATH_BYTES];
     path_join(path, e->dir, e->shards == 1 ? INDEX : SINGLE);
-    if (unlink(path) == 0 || errno == ENOENT) return OK;
-    FAIL(E_IO, "remove it, or export to an empty directory", "cannot remove %s: %s", path,
-         strerror(errno));
+    return file_remove(path);
 }
 
 // Before the directory is touched: a value that does not fit leaves it as it was.
@@ -125,7 +121,7 @@ Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_
     ASSERT(dtype__is_float(dtype));
     TRY(path__check(dir));
     TRY(check_values(ps, dir, dtype));
-    TRY(dir_make(dir));
+    TRY(hf_dir_take(dir));
     Export e = {.ps = ps, .dir = dir, .dtype = dtype};
     e.shard_of = calloc((size_t)ps->count + 1, sizeof *e.shard_of);
     if (e.shard_of == NULL)

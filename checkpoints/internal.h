@@ -1,6 +1,7 @@
 // Shared between the files of this folder.
 #pragma once
 
+#include "base/own.h"
 #include "base/pack.h"
 #include "checkpoints/checkpoint.h"
 
@@ -50,8 +51,10 @@ typedef struct StWriter {
     uint64_t header_hash;  // XXH3-64 of the header, length field included
     char path[PATH_BYTES];
 } StWriter;
-// Fills begin and bytes of each tensor and writes the header. An existing file is replaced.
+// Fills begin and bytes of each tensor and writes the header, to a file that is not there yet.
 Status stwriter__open(StWriter *w, const char *path, StTensor *tensors, int count) CHECKED;
+// The same, to an open file, which the writer takes; `path` is for messages.
+Status stwriter__begin(StWriter *w, int fd, const char *path, StTensor *tensors, int count) CHECKED;
 Status stwriter__data(StWriter *w, const void *data, size_t bytes) CHECKED;
 Status stwriter__sync(StWriter *w) CHECKED;  // all data must have come; fsync, close
 void stwriter__close(StWriter *w);           // gives up; accepts a closed one
@@ -59,6 +62,7 @@ void stwriter__close(StWriter *w);           // gives up; accepts a closed one
 Status path__check(const char *dir) CHECKED;
 
 // --- manifest.c ---
+extern const char MANIFEST_FILE[];
 enum { FILE_NAME_BYTES = 200 };
 typedef struct FileRecord {
     char file[FILE_NAME_BYTES];
@@ -90,11 +94,12 @@ typedef struct StepList {
 } StepList;
 void step__name(char out[STEP_NAME_BYTES], int64_t step, const char *suffix);
 int64_t step__of_dir(const char *dir);  // the step that the last part of the path names, with any suffix; -1: none
-Status steps__list(const char *ckpt_dir, StepList *list) CHECKED;  // no directory: empty
+Status steps__list(const char *ckpt_dir, StepList *list) CHECKED;  // ours alone; no directory: empty
 void steps__free(StepList *list);
 // Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N is missing.
 Status steps__recover(const char *ckpt_dir) CHECKED;
 Status steps__publish(const char *ckpt_dir, int64_t step) CHECKED;  // step_N.tmp -> step_N
 void steps__set_aside(const char *ckpt_dir, int64_t step);  // step_N -> step_N.bad
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep);
-void dir__discard(const char *path);  // rm -r; keeps the kept error, warns on failure
+Status steps__take(const char *path) CHECKED;  // makes the directory of a step that is to be written, marked as ours
+void steps__discard(const char *path);  // removes a step if it is ours; keeps the kept error, warns on failure

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char MANIFEST_FILE[] = "manifest.msgpack";
+const char MANIFEST_FILE[] = "manifest.msgpack";
 static const char FORMAT_NAME[] = "sterna-checkpoint";
 static const char HINT[] = "the checkpoint is damaged: an older one will do, or copy it again";
 enum { FORMAT_VERSION = 1 };

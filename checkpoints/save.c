@@ -142,7 +142,7 @@ static Status save_prepare(Save *s, const CkptPart *parts) {
     path_join(s->tmp_dir, s->ckpt_dir, name);
     if (s->mesh->rank != 0) return OK;
     TRY(steps__recover(s->ckpt_dir));
-    return dir_make(s->tmp_dir);
+    return steps__take(s->tmp_dir);
 }
 
 typedef struct Interval {
@@ -436,7 +436,7 @@ Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *p
         if (st == OK)
             steps__prune(ckpt_dir, m->step, keep);
         else if (s.tmp_dir[0] != '\0' && path_exists(s.tmp_dir))
-            dir__discard(s.tmp_dir);
+            steps__discard(s.tmp_dir);
     }
     comm_barrier(mesh->world);  // who returns finds the directory as it will stay
     save_free(&s);

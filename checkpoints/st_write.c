@@ -79,9 +79,14 @@ static char *header_text(const StTensor *tensors, int count, size_t *bytes) {
 Status stwriter__open(StWriter *w, const char *path, StTensor *tensors, int count) {
     *w = (StWriter){.fd = -1};
     snprintf(w->path, sizeof w->path, "%s", path);
-    w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (w->fd < 0) return write_failed(w, "create it");
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return write_failed(w, "create it");
+    return stwriter__begin(w, fd, path, tensors, count);
+}
 
+Status stwriter__begin(StWriter *w, int fd, const char *path, StTensor *tensors, int count) {
+    *w = (StWriter){.fd = fd};
+    snprintf(w->path, sizeof w->path, "%s", path);
     layout_tensors(tensors, count);
     for (int i = 0; i < count; i++) w->left += tensors[i].bytes;
     size_t bytes;
@@ -146,48 +151,28 @@ static Status write_converted(StWriter *w, const StSource *src) {
     return st;
 }
 
-static Status write_tensors(StWriter *w, const char *path, const StSource *src, int count) {
+static Status write_tensors(StWriter *w, const Draft *d, const StSource *src, int count) {
     StTensor *tensors = calloc((size_t)count + 1, sizeof *tensors);
     if (tensors == NULL)
-        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory for its header", path);
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory for its header", d->path);
     for (int i = 0; i < count; i++) tensors[i] = src[i].t;
-    Status st = stwriter__open(w, path, tensors, count);
+    Status st = stwriter__begin(w, d->fd, d->path, tensors, count);
     for (int i = 0; i < count && st == OK; i++) {
         StSource one = {tensors[i], src[i].data};
         st = write_converted(w, &one);
     }
-    if (st == OK) st = stwriter__sync(w);
     free(tensors);
     return st;
 }
 
-// A rename is on the disk only when the directory that holds the name is.
-static Status sync_parent(const char *path) {
-    char dir[PATH_BYTES];
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash == NULL) return dir_sync(".");
-    if (slash == dir) return dir_sync("/");
-    *slash = '\0';
-    return dir_sync(dir);
-}
-
-// A neighbour is written first and renamed: the old file stays whole until the new one is.
+// The old file stays whole until the new one is.
 Status st_write(const char *path, const StSource *src, int count) {
-    char tmp[PATH_BYTES];
-    if (strlen(path) + sizeof ".tmp" > sizeof tmp) {
-        FAIL(E_USAGE, "give a shorter path", "'%.60s...': the path has %zu bytes", path,
-             strlen(path));
-    }
     for (int i = 0; i < count; i++) TRY(source__check(path, &src[i]));
-    snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    StWriter w = {.fd = -1};
-    Status st = write_tensors(&w, tmp, src, count);
-    if (st == OK && rename(tmp, path) != 0) st = write_failed(&w, "put it in place");
-    stwriter__close(&w);
-    if (st != OK) {
-        unlink(tmp);  // best effort: the first failure is the one to report
-        return st;
-    }
-    return sync_parent(path);
+    Draft d;
+    StWriter w = {.fd = -1};  // borrows the draft's descriptor
+    Status st = draft_open(&d, path);
+    if (st == OK) st = write_tensors(&w, &d, src, count);
+    if (st == OK) st = draft_commit(&d);
+    draft_drop(&d);
+    return st;
 }

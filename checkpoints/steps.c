@@ -1,6 +1,7 @@
 // The directories of a run's checkpoints: step_00000120 is a finished one, step_00000120.tmp is
 // being written, step_00000120.old stands for the moment in which a step is replaced by a new copy
-// of itself.
+// of itself, step_00000120.bad was found damaged. Those without a mark or a manifest are somebody
+// else's: they are no checkpoints, and stay.
 #include "checkpoints/internal.h"
 
 #include <errno.h>
@@ -67,6 +68,65 @@ static int newest_first(const void *a, const void *b) {
     return (*x < *y) - (*x > *y);
 }
 
+static void step_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step,
+                      const char *suffix) {
+    char name[STEP_NAME_BYTES];
+    step__name(name, step, suffix);
+    path_join(path, ckpt_dir, name);
+}
+
+// --- whose they are ---
+
+// user: the files that the manifest lists; NULL: nobody knows them any more.
+static bool step_names(const char *name, const void *user) {
+    const FileTable *files = user;
+    if (strcmp(name, MANIFEST_FILE) == 0) return true;
+    for (int i = 0; files != NULL && i < files->count; i++)
+        if (strcmp(name, files->files[i].file) == 0) return true;
+    size_t n = strlen(name), tail = strlen(".safetensors");
+    return files == NULL && n > tail && strcmp(name + n - tail, ".safetensors") == 0;
+}
+
+static bool step_knows(const char *path, const void *user) {
+    char manifest[PATH_BYTES];
+    (void)user;
+    path_join(manifest, path, MANIFEST_FILE);
+    return path_exists(manifest) && !path_is_dir(manifest);
+}
+
+static OwnKind step_kind(const FileTable *files) {
+    return (OwnKind){.mark = ".sterna-step",
+                     .what = "checkpoint",
+                     .remedy = "move it away, or give another train.run_dir",
+                     .whole = true,
+                     .names = step_names,
+                     .knows = step_knows,
+                     .user = files};
+}
+
+Status steps__take(const char *path) {
+    OwnKind kind = step_kind(NULL);
+    return own_take(path, &kind);
+}
+
+static bool is_ours(const char *path) {
+    OwnKind kind = step_kind(NULL);
+    return own_is(path, &kind);
+}
+
+// With the manifest's list of files, where it can be read.
+static Status with_files(const char *path, Status (*act)(const char *, const OwnKind *)) {
+    Manifest m = {0};
+    FileTable files = {0};
+    bool listed = manifest__read(path, &m, &files) == OK;
+    if (!listed) err_clear();
+    OwnKind kind = step_kind(listed ? &files : NULL);
+    Status st = act(path, &kind);
+    manifest_free(&m);
+    filetable__free(&files);
+    return st;
+}
+
 // Newest first. On failure the list is empty.
 static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepList *list) {
     *list = (StepList){0};
@@ -80,8 +140,17 @@ static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepLis
     return st;
 }
 
+// Those of ours alone.
 Status steps__list(const char *ckpt_dir, StepList *list) {
-    return list_with_suffix(ckpt_dir, "", list);
+    TRY(list_with_suffix(ckpt_dir, "", list));
+    int kept = 0;
+    for (int i = 0; i < list->count; i++) {
+        char path[PATH_BYTES];
+        step_path(path, ckpt_dir, list->steps[i], "");
+        if (is_ours(path)) list->steps[kept++] = list->steps[i];
+    }
+    list->count = kept;
+    return OK;
 }
 
 Status checkpoint_newest(const char *ckpt_dir, int64_t *step) {
@@ -102,20 +171,13 @@ void steps__free(StepList *list) {
 }
 
 // Cleaning up after a failure must not replace its message.
-void dir__discard(const char *path) {
+void steps__discard(const char *path) {
     char *message = strdup(err_message()), *hint = strdup(err_hint());
     ASSERT(message != NULL && hint != NULL);
-    if (dir_remove(path) != OK) log_warn("cannot remove %s: %s", path, err_message());
+    if (with_files(path, own_remove) != OK) log_warn("%s stays: %s", path, err_message());
     (void)err_set(OK, hint, "%s", message);
     free(message);
     free(hint);
-}
-
-static void step_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step,
-                      const char *suffix) {
-    char name[STEP_NAME_BYTES];
-    step__name(name, step, suffix);
-    path_join(path, ckpt_dir, name);
 }
 
 static Status move(const char *from, const char *to) {
@@ -129,9 +191,10 @@ static Status put_back(const char *ckpt_dir, int64_t step) {
     char old[PATH_BYTES], whole[PATH_BYTES];
     step_path(old, ckpt_dir, step, ".old");
     step_path(whole, ckpt_dir, step, "");
+    if (!is_ours(old)) return OK;
     Status there = path_look(whole);
     if (there == E_MISSING) return move(old, whole);
-    if (there == OK) dir__discard(old);
+    if (there == OK && is_ours(whole)) steps__discard(old);
     return there;
 }
 
@@ -148,10 +211,36 @@ Status steps__recover(const char *ckpt_dir) {
     for (int i = 0; i < list.count; i++) {
         char path[PATH_BYTES];
         step_path(path, ckpt_dir, list.steps[i], ".tmp");
-        dir__discard(path);
+        steps__discard(path);
     }
     steps__free(&list);
     return OK;
+}
+
+// Steps that end in `suffix`, newer than `after`: E_USAGE unless a checkpoint may take their
+// places.
+static Status check_places(const char *ckpt_dir, const char *suffix, int64_t after) {
+    StepList list;
+    char path[PATH_BYTES];
+    TRY(list_with_suffix(ckpt_dir, suffix, &list));
+    Status st = OK;
+    for (int i = 0; i < list.count && list.steps[i] > after && st == OK; i++) {
+        step_path(path, ckpt_dir, list.steps[i], suffix);
+        st = with_files(path, own_check);
+    }
+    steps__free(&list);
+    return st;
+}
+
+Status checkpoint_check_places(const char *ckpt_dir) {
+    StepList ours;
+    TRY(path__check(ckpt_dir));
+    TRY(check_places(ckpt_dir, ".tmp", -1));
+    TRY(check_places(ckpt_dir, ".old", -1));
+    TRY(steps__list(ckpt_dir, &ours));
+    int64_t newest = ours.count > 0 ? ours.steps[0] : -1;
+    steps__free(&ours);
+    return check_places(ckpt_dir, "", newest);
 }
 
 // The files are synced by their writers, the names here: first those in the step, then the step's
@@ -167,10 +256,11 @@ Status steps__publish(const char *ckpt_dir, int64_t step) {
     Status there = path_look(whole);
     if (there != OK && there != E_MISSING) return there;
     bool replaces = there == OK;
+    if (replaces) TRY(with_files(whole, own_check));
     if (replaces) TRY(move(whole, old));
     TRY(move(tmp, whole));
     TRY(dir_sync(ckpt_dir));
-    if (replaces) dir__discard(old);
+    if (replaces) steps__discard(old);
     return OK;
 }
 
@@ -179,13 +269,26 @@ void steps__set_aside(const char *ckpt_dir, int64_t step) {
     char path[PATH_BYTES], bad[PATH_BYTES];
     step_path(path, ckpt_dir, step, "");
     step_path(bad, ckpt_dir, step, ".bad");
-    if (path_exists(bad)) dir__discard(bad);
+    if (path_exists(bad)) steps__discard(bad);
     if (rename(path, bad) == 0) log_warn("%s is now %s", path, bad);
+}
+
+// Of those found damaged the newest is enough to look into.
+static void prune_bad(const char *ckpt_dir) {
+    StepList list;
+    char path[PATH_BYTES];
+    if (list_with_suffix(ckpt_dir, ".bad", &list) != OK) return;
+    for (int i = 1; i < list.count; i++) {
+        step_path(path, ckpt_dir, list.steps[i], ".bad");
+        if (is_ours(path)) steps__discard(path);
+    }
+    steps__free(&list);
 }
 
 // Steps beyond `newest` are left alone: someone went back on purpose.
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep) {
     StepList list;
+    prune_bad(ckpt_dir);
     if (keep <= 0) return;
     if (steps__list(ckpt_dir, &list) != OK) {
         log_warn("old checkpoints stay: %s", err_message());
@@ -198,7 +301,12 @@ void steps__prune(const char *ckpt_dir, int64_t newest, int keep) {
         char path[PATH_BYTES], tmp[PATH_BYTES];
         step_path(path, ckpt_dir, list.steps[i], "");
         step_path(tmp, ckpt_dir, list.steps[i], ".tmp");
-        dir__discard(rename(path, tmp) == 0 ? tmp : path);
+        Status st = with_files(path, own_check);
+        if (st == OK) st = move(path, tmp);
+        if (st == OK)
+            steps__discard(tmp);
+        else
+            log_warn("%s stays: %s", path, err_message());
     }
     steps__free(&list);
 }

@@ -81,8 +81,11 @@ typedef struct CorpusReport {
 // the tokenizer, writes shards and index.msgpack below cfg->cache/corpus. Skips whatever is there and valid.
 Status corpus_prepare(CorpusReport *report, const DataConfig *cfg, const Mesh *mesh) CHECKED;
 
-// E_USAGE when `path`, the value of `key`, lies below a directory of data.sources. Not collective.
+// E_USAGE when the cache cannot be used without touching what is not the program's, or `path`, the value of `key`, lies
+// below a directory of data.sources or of what the cache replaces. Not collective.
 Status corpus_check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
+// E_USAGE when one of data.sources, or data.cache, is or lies inside of `place`, which a run replaces. Not collective.
+Status corpus_check_kept(const DataConfig *cfg, const char *place) CHECKED;
 
 // --- text.c: text for a model, read and normalised like training text ---
 // What corpus_prepare does to text, for config.json: "text_normalisation".

@@ -259,7 +259,7 @@ Status fetch_file(const char *url, const char *path, const FetchWant *want,
         FAIL(E_NETWORK, "give an http or https address", "%s: not an http or https address", url);
     }
     Download d = {.url = url, .path = path, .want = want, .policy = policy, .report = report};
-    int n = snprintf(d.part, sizeof d.part, "%s.part", path);
+    int n = snprintf(d.part, sizeof d.part, "%s.sterna-part", path);  // a name of ours
     if (n >= (int)sizeof d.part) FAIL(E_IO, "use a shorter path", "%s: path is too long", path);
 
     // Counted by libcurl: several calls are fine, and the last clean-up frees everything.

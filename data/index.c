@@ -18,13 +18,13 @@ enum {
 static const char REBUILD[] = "remove the corpus directory and prepare it again";
 
 // Names are made, never read from a file: an index cannot point outside its directory.
-static void shard_name(char name[32], int source, int number) {
+void index__shard_name(char name[32], int source, int number) {
     snprintf(name, 32, "%03d-%05d.tns", source, number);
 }
 
 void index__shard_path(char path[PATH_BYTES], const char *dir, int source, int number) {
     char name[32];
-    shard_name(name, source, number);
+    index__shard_name(name, source, number);
     path_join(path, dir, name);
 }
 
@@ -106,7 +106,7 @@ static void pack_source(PackOut *w, const Index *ix, int source) {
     for (int i = 0; i < ix->shard_count; i++) {
         if (ix->shards[i].source != source) continue;
         char name[32];
-        shard_name(name, source, ix->shards[i].number);
+        index__shard_name(name, source, ix->shards[i].number);
         pack_shard(w, &ix->shards[i], name);
     }
 }

@@ -7,7 +7,6 @@
 #include "data/sources/sources.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +31,7 @@ static void name_from_spec(char name[SOURCE_NAME_BYTES], const char *spec) {
 }
 
 // A typing error should not be taken for the name of a missing file.
-static Status source_check(const char *spec) {
+static Status spec_check(const char *spec) {
     const Source *source;
     return source_is_path(spec) ? OK : source_require(&source, spec);
 }
@@ -44,7 +43,7 @@ static Status source_append(Inputs *in, const char *spec, size_t length) {
              MAX_SOURCES);
     int k = in->count++;
     snprintf(in->spec[k], sizeof in->spec[k], "%.*s", (int)length, spec);
-    TRY(source_check(in->spec[k]));
+    TRY(spec_check(in->spec[k]));
     name_from_spec(in->name[k], in->spec[k]);
     for (int i = 0; i < k; i++)
         if (strcmp(in->name[i], in->name[k]) == 0)
@@ -75,29 +74,14 @@ Status inputs__parse(Inputs *in, const DataConfig *cfg) {
 
 // --- places ---
 
-// The absolute path without links of the part that exists.
-static void real_part(char out[PATH_MAX], const char *path) {
-    char part[PATH_BYTES];
-    snprintf(part, sizeof part, "%s", path);
-    while (realpath(part, out) == NULL) {
-        char *slash = strrchr(part, '/');
-        if (slash == NULL) {
-            part[0] = '.';
-            slash = part;
-        }
-        slash[1] = '\0';  // "/" and "." stay
-        if (slash > part) slash[0] = '\0';
-    }
+static bool is_named(const Inputs *in, int k) {
+    return source_find(in->spec[k]) != NULL;
 }
 
 Status inputs__outside(const Inputs *in, const char *key, const char *path) {
-    char inner[PATH_MAX], outer[PATH_MAX];
-    real_part(inner, path);
     for (int k = 0; k < in->count; k++) {
-        if (source_find(in->spec[k]) != NULL || !path_is_dir(in->spec[k])) continue;
-        real_part(outer, in->spec[k]);
-        size_t n = strlen(outer);
-        if (strncmp(inner, outer, n) != 0 || (inner[n] != '/' && inner[n] != '\0')) continue;
+        if (is_named(in, k) || !path_is_dir(in->spec[k])) continue;
+        if (!path_is_within(path, in->spec[k])) continue;
         FAIL(E_USAGE,
              "choose a place outside of the texts: what is written there would be read as text",
              "%s=%s lies inside of data.sources '%s'", key, path, in->spec[k]);
@@ -108,7 +92,21 @@ Status inputs__outside(const Inputs *in, const char *key, const char *path) {
 Status corpus_check_outside(const DataConfig *cfg, const char *key, const char *path) {
     Inputs in;
     TRY(inputs__parse(&in, cfg));
-    return inputs__outside(&in, key, path);
+    TRY(cache__check(&in, cfg));
+    TRY(inputs__outside(&in, key, path));
+    return cache__check_outside(cfg, key, path);
+}
+
+Status corpus_check_kept(const DataConfig *cfg, const char *place) {
+    Inputs in;
+    TRY(inputs__parse(&in, cfg));
+    for (int k = 0; k <= in.count; k++) {
+        const char *path = k < in.count ? in.spec[k] : cfg->cache;
+        if ((k < in.count && is_named(&in, k)) || !path_is_within(path, place)) continue;
+        FAIL(E_USAGE, "give another train.run_dir: what lies there is replaced by the run's own",
+             "%s: %s lies inside of %s", k < in.count ? "data.sources" : "data.cache", path, place);
+    }
+    return OK;
 }
 
 // --- identity ---

@@ -1,6 +1,9 @@
 // What the files of data/ share with one another and with nobody else.
 #pragma once
 
+#include "base/lock.h"
+#include "base/own.h"
+#include "base/path.h"
 #include "data/data.h"
 #include "data/sources/sources.h"
 
@@ -58,6 +61,7 @@ Status index__read(Index *ix, const char *dir) CHECKED;
 Status index__write(const Index *ix, const char *dir) CHECKED;
 void index__free(Index *ix);
 Hash128 index__corpus_hash(const Index *ix);
+void index__shard_name(char name[32], int source, int number);
 void index__shard_path(char path[PATH_BYTES], const char *dir, int source, int number);
 extern const char INDEX_FILE[], TOKENIZER_FILE[], HOLDOUT_TEXT[], HOLDOUT_SHARD[];
 
@@ -92,6 +96,15 @@ void docs__hold_out(DocList *train, DocList *held, bool *by_size, const char *na
 // report, and logs what there is to tell of each source.
 void cleaning__report(CorpusReport *r, NormaliseCounts *counts, Comm *comm);
 
+// --- cache.c: what a cache replaces, and its lock ---
+extern const OwnKind CORPUS_KIND;  // CACHE/corpus, CACHE/corpus.tmp
+// E_USAGE when `path`, a value of `key`, is or lies inside of a directory of the cache that the program replaces.
+Status cache__check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
+// A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or makes its own. All ranks
+// wait together, so that a signal to any of them ends the wait: E_STOPPED. *lock, on rank 0, is to be released in any
+// case. Collective(world).
+Status cache__lock(Lock *lock, const char *cache, const Mesh *mesh) CHECKED;
+
 // --- inputs.c: data.sources, read ---
 enum { SOURCE_NAME_BYTES = sizeof(((SourceReport *)0)->name) };
 typedef struct Inputs {
@@ -99,6 +112,9 @@ typedef struct Inputs {
     char name[MAX_SOURCES][SOURCE_NAME_BYTES];  // for reports and data.mix: a path's last part
     int count;
 } Inputs;
+// E_USAGE, before anything is touched: the cache lies inside of the texts, texts lie inside of what the cache replaces, or
+// something that is not ours has a name there that is needed. Not collective. (cache.c)
+Status cache__check(const Inputs *in, const DataConfig *cfg) CHECKED;
 // Splits the list and checks every name, and those of data.mix. E_USAGE.
 Status inputs__parse(Inputs *in, const DataConfig *cfg) CHECKED;
 // E_USAGE when `path`, the value of `key`, lies below a directory of sources: what is written there

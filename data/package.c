@@ -129,6 +129,11 @@ static Status package_download(char path[PATH_BYTES], const char *package, const
     path_join(path, dir, uri.file);
     TRY(fetch_check(path, &want, &fits));
     if (fits) return OK;
+    Status there = path_look(path);
+    if (there == OK)
+        FAIL(E_USAGE, "move it away to have the archive's fetched",
+             "%s is not the file that the archive has", path);
+    if (there != E_MISSING) return there;
     log_info("data: fetching %s (%.1f MB)", uri.file, (double)uri.bytes / 1e6);
     Status st = uri_download(&uri, path);
     if (!is_remote(st)) return st;

@@ -3,13 +3,12 @@
 // All of it is built in corpus.tmp and renamed at the end: there is a whole corpus or none.
 #include "data/internal.h"
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "data/sources/sources.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     SPECIALS = 16,               // ids kept for markers, three of them in use
@@ -30,7 +29,7 @@ typedef struct Prep {
     NormaliseCounts cleaned[MAX_SOURCES];  // on this rank
     PackPlan plan;
     Index index;
-    int lock;  // of the cache, on rank 0; -1: none
+    Lock lock;  // of the cache, on rank 0
 } Prep;
 
 // --- reuse ---
@@ -76,29 +75,24 @@ static Status prep_find(Prep *p, bool *found) {
     return OK;
 }
 
-// A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or
-// makes its own.
-static Status prep_lock(Prep *p) {
-    char path[PATH_BYTES];
-    TRY(inputs__outside(&p->in, "data.cache", p->cfg->cache));
-    TRY(dir_make(p->cfg->cache));
-    path_join(path, p->cfg->cache, ".lock");
-    p->lock = file_lock(path, true);
-    return OK;
-}
-
 // The work in hand starts from an empty directory.
 static Status prep_clear(Prep *p) {
-    TRY(dir_remove(p->tmp));
-    return dir_make(p->tmp);
+    TRY(own_check(p->dir, &CORPUS_KIND));  // now rather than after an hour of work
+    TRY(own_remove(p->tmp, &CORPUS_KIND));
+    return own_take(p->tmp, &CORPUS_KIND);
 }
 
 // One rank looks, all hear what it found; otherwise there is a directory to build in.
 static Status prep_reuse(Prep *p, bool *found) {
     Status st = OK;
     if (p->mesh->rank == 0) {
-        st = prep_lock(p);
-        if (st == OK) st = prep_find(p, found);
+        st = cache__check(&p->in, p->cfg);
+        if (st == OK) st = dir_make(p->cfg->cache);
+    }
+    TRY(agree(st, p->mesh->world));
+    TRY(cache__lock(&p->lock, p->cfg->cache, p->mesh));
+    if (p->mesh->rank == 0) {
+        st = prep_find(p, found);
         if (st == OK && !*found) st = prep_clear(p);
     }
     TRY(agree(st, p->mesh->world));
@@ -411,10 +405,7 @@ static Status corpus_publish(Prep *p) {
     p->index.corpus = index__corpus_hash(&p->index);
     TRY(index__write(&p->index, p->tmp));
     TRY(dir_sync(p->tmp));
-    TRY(dir_remove(p->dir));
-    if (rename(p->tmp, p->dir) != 0)
-        FAIL(E_IO, "is the disk full or read-only?", "%s: cannot be renamed: %s", p->tmp,
-             strerror(errno));
+    TRY(own_replace(p->tmp, p->dir, &CORPUS_KIND));
     return dir_sync(p->cfg->cache);
 }
 
@@ -456,7 +447,7 @@ static void prep_close(Prep *p) {
     tokens__free(&p->held_tokens);
     bpe_close(p->bpe);
     index__free(&p->index);
-    if (p->lock >= 0) close(p->lock);
+    lock_release(&p->lock);
 }
 
 // The phases. Each ends with an agreement: a rank that fails takes all out by the same branch.

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/path.h"
 #include "parallel/parallel.h"
 #include "train/commands.h"
 
@@ -113,6 +114,20 @@ Status arguments_agree(Status mine, const Arguments *a, const Option *options, i
     Status st = parallel_agree_told(mine, text);
     free(text);
     return st;
+}
+
+Status output_check(const char *name, const char *path, bool directory, const char *const inputs[],
+                    int count) {
+    if (!directory && path_is_dir(path))
+        FAIL(E_USAGE, "give the name of a file", "--%s %s: a directory", name, path);
+    for (int i = 0; i < count; i++) {
+        if (!path_is_within(path, inputs[i]) && !(directory && path_is_within(inputs[i], path)))
+            continue;
+        FAIL(E_USAGE, "what is read must not be replaced: choose another place",
+             "--%s %s and the input %s are one, or one lies inside of the other", name, path,
+             inputs[i]);
+    }
+    return OK;
 }
 
 Status option_number(long *out, const char *name, const char *text, long min, long max) {

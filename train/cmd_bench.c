@@ -260,6 +260,7 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     if (st == OK && cfg->train.init[0] != '\0')
         st = err_set(E_USAGE, "give the model's sizes as model.* keys",
                      "train.init=%s: the bench reads no weights", cfg->train.init);
+    if (st == OK && json_path != NULL) st = output_check("json", json_path, false, NULL, 0);
     if (st == OK) st = run_config_check(cfg);
     if (st == OK) st = model_config_resolve(&cfg->model, c);
     if (st == OK && cfg->model.vocab == 0) cfg->model.vocab = 8192;

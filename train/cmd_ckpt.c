@@ -245,9 +245,8 @@ static Status export_model(const Arguments *a) {
     }
     TRY(read_dtype(&type));
     TRY(option_number(&shard_mb, "shard-mb", shard_text, 0, 1 << 30));
-    if (strcmp(model_path, out_path) == 0) {
-        FAIL(E_USAGE, "export to another directory", "--model and --out are both %s", out_path);
-    }
+    TRY(output_check("out", out_path, true, &model_path, 1));
+    TRY(hf_dir_check(out_path));
     ModelDir d = {.bpe = NULL};
     Status st = modeldir_open(&d, model_path, a, NULL, false);
     if (st == OK) st = write_model(&d, &type, (uint64_t)shard_mb << 20);

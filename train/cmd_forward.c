@@ -305,9 +305,13 @@ static uint64_t ids_hash(const Forward *f) {
 }
 
 static Status check_words(const Arguments *a) {
-    if (a->word_count == 1 && ids_path != NULL && out_path != NULL) return OK;
-    FAIL(E_USAGE, "sterna forward MODEL_DIR --ids IN --out OUT [--grads]",
-         "needs a model directory, --ids and --out");
+    if (a->word_count != 1 || ids_path == NULL || out_path == NULL)
+        FAIL(E_USAGE, "sterna forward MODEL_DIR --ids IN --out OUT [--grads]",
+             "needs a model directory, --ids and --out");
+    if (hf_dir_holds(a->words[0], out_path))
+        FAIL(E_USAGE, "what is read must not be replaced: choose another name",
+             "--out %s is a file of the model %s", out_path, a->words[0]);
+    return output_check("out", out_path, false, &ids_path, 1);
 }
 
 Status cmd_forward(int argc, char **argv) {

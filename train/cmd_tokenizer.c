@@ -65,6 +65,7 @@ static Status read_training(Training *t, const Arguments *a) {
         FAIL(E_USAGE, "sterna tokenizer train --vocab N --out FILE TEXT_FILE...",
              "needs --vocab, --out and at least one text file");
     }
+    TRY(output_check("out", out_path, false, a->words + 1, a->word_count - 1));
     TRY(option_number(&vocab, "vocab", vocab_text, 1, 1 << 24));
     TRY(option_number(&min_count, "min-count", min_text, 1, 1 << 24));
     TRY(option_number(&max_bytes, "max-bytes", max_text, 0, 1 << 24));

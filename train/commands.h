@@ -47,5 +47,9 @@ Status arguments_parse(Arguments *a, int argc, char **argv, const Option *option
 // them to compare (parallel_agree_config). Collective(world).
 Status arguments_agree(Status mine, const Arguments *a, const Option *options, int count) CHECKED;
 void options_print(const Option *options, int count);  // aligned help lines
+// E_USAGE when `path`, the value of option --name, is one of the inputs or lies inside of one; a directory, unless one is
+// to be written; or, a directory, has one of the inputs inside.
+Status output_check(const char *name, const char *path, bool directory, const char *const inputs[],
+                    int count) CHECKED;
 // The value of option --name as a whole number from min to max. E_USAGE.
 Status option_number(long *out, const char *name, const char *text, long min, long max) CHECKED;

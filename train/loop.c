@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "tensor/threads.h"
@@ -294,7 +293,6 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
         if (st == OK) st = run_from_start(run, cfg, origins);
         if (st != OK && (st != E_STOPPED || early) && mesh->rank == 0) write_failure(run, st);
     }
-    if (run->lock >= 0) close(run->lock);
     return st;
 }
 
@@ -304,6 +302,7 @@ Status train_run(RunConfig *cfg, Config *origins) {
     Status st = start_take(&run.cfg, origins, &run.mesh);
     if (st == OK) st = rundir_open(cfg, origins, &run.mesh);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
+    lock_release(&run.lock);
     run_close(&run);
     mesh_close(&run.mesh);
     return st;

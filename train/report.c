@@ -173,6 +173,8 @@ static void write_state(FILE *out, const Report *r) {
     fputs("</p>\n", out);
 }
 
+const char REPORT_KICKER[] = "<p class=kicker>Sterna training run</p>";
+
 static void write_head(FILE *out, const Report *r) {
     char path[PATH_BYTES];
     const char *name = run_name(r, path);
@@ -181,7 +183,7 @@ static void write_head(FILE *out, const Report *r) {
           out);
     html_string(out, name);
     fprintf(out, " - Sterna</title>\n<style>\n%s</style>\n<main>\n<header>\n", STYLE);
-    fputs("<p class=kicker>Sterna training run</p>\n<h1>", out);
+    fprintf(out, "%s\n<h1>", REPORT_KICKER);
     html_string(out, name);
     fputs("</h1>\n", out);
     if (r->model[0] != '\0') {
@@ -415,6 +417,7 @@ Status report__write_page(const Report *r, char path[PATH_BYTES]) {
     char *page = NULL;
     size_t bytes = 0;
     path_join(path, r->dir, "report.html");
+    TRY(report__check(r->dir, path));
     FILE *out = open_memstream(&page, &bytes);
     ASSERT(out != NULL);
     write_head(out, r);

@@ -101,7 +101,11 @@ void report__write_corpus(FILE *out, const Report *r);  // nothing when there is
 
 // --- report.c ---
 Status report__write_page(const Report *r, char path[PATH_BYTES]) CHECKED;  // tells where
+extern const char REPORT_KICKER[];  // in every page
 void html__text(FILE *out, const char *text, size_t bytes);  // escaped; invalid UTF-8 becomes U+FFFD
 enum { NUMBER_BYTES = 40 };
 void number__count(char out[NUMBER_BYTES], int64_t v);  // "1,234,567"; "-" when negative
 void number__short(char out[NUMBER_BYTES], double v);   // "2.70 M", "153 k", "12"; "-" when not finite
+
+// --- rundir_own.c ---
+Status report__check(const char *dir, const char *path) CHECKED;  // E_USAGE: the page there is not ours

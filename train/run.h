@@ -1,6 +1,7 @@
 // A training run: configuration, model, optimiser, data and where they stand. Everything a step needs.
 #pragma once
 
+#include "base/lock.h"
 #include "base/signals.h"
 #include "checkpoints/checkpoint.h"
 #include "data/data.h"
@@ -98,7 +99,7 @@ typedef struct Run {
     int64_t tokens_seen;   // valid targets so far
     double train_s;        // seconds of training, over restarts
     double last_save_s;    // clock_s of the last checkpoint
-    int lock;              // of the run directory, on rank 0
+    Lock lock;             // of the run directory, on rank 0
     MetricsLog metrics;
     Phases phases;
     Accounts accounts;     // of the steps of this process
@@ -150,8 +151,13 @@ Status run_export(Run *run) CHECKED;
 // E_USAGE listing what differs. Keys that change no number (logging, checkpoint times, ...) may differ. A train.steps
 // that was measured earlier is taken over into cfg.
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) CHECKED;
-// Rank 0 only: the directory is this process's until it ends. *lock: close it. E_USAGE: another process trains there.
-Status rundir_lock(const char *run_dir, int *lock) CHECKED;
+// Rank 0 only: the directory is this process's until it ends, and marked as ours. *lock: release it, also after a
+// failure. E_USAGE: another process trains there.
+Status rundir_lock(const char *run_dir, Lock *lock) CHECKED;
+// --- rundir_own.c. Rank 0 only ---
+// E_USAGE, before anything is touched: something that the run would replace is not the program's, or is an input.
+Status rundir_check_own(const RunConfig *cfg) CHECKED;
+Status rundir_take(const char *run_dir) CHECKED;  // marks it
 // config.resolved.yaml: every value as used, with its origin.
 Status rundir_save_config(const Run *run, RunConfig *cfg, Config *origins) CHECKED;
 // Is the run's place as it should be, before anything is read or made? E_IO when run_dir/ckpt holds no checkpoint though

@@ -143,19 +143,21 @@ static Status check_model(const RunConfig *cfg, const Config *origins, const Mes
     return model_check_mesh(&m, mesh);
 }
 
-Status rundir_lock(const char *run_dir, int *lock) {
+Status rundir_lock(const char *run_dir, Lock *lock) {
     char path[PATH_BYTES];
-    path_join(path, run_dir, ".lock");
-    *lock = file_lock(path, false);
-    if (*lock != LOCK_HELD) return OK;
+    bool held;
+    LockHolder holder;
+    path_join(path, run_dir, ".sterna-run.lock");
+    TRY(lock_try(lock, path, &held, holder));
+    if (!held) return rundir_take(run_dir);
     FAIL(E_USAGE, "wait for it, stop it, or give another train.run_dir",
-         "%s: another process trains in this directory", run_dir);
+         "%s: another process trains in this directory: %s", run_dir, holder);
 }
 
 Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
     Status st = run_config_check(cfg);
     if (st == OK) st = check_model(cfg, origins, mesh);
-    if (st == OK) st = corpus_check_outside(&cfg->data, "train.run_dir", cfg->train.run_dir);
+    if (st == OK && mesh->rank == 0) st = rundir_check_own(cfg);
     if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
     return agree(st, mesh->world);
 }
@@ -343,7 +345,7 @@ Status exit_write(const Run *run, const char *reason, Status st) {
 Status exit_remove(const char *run_dir) {
     char path[PATH_BYTES];
     path_join(path, run_dir, "exit.json");
-    return dir_remove(path);
+    return file_remove(path);
 }
 
 // ---- comm.json ---------------------------------------------------------------------------------
@@ -377,5 +379,5 @@ Status comm_json_write(const Run *run) {
 Status comm_json_remove(const char *run_dir) {
     char path[PATH_BYTES];
     path_join(path, run_dir, "comm.json");
-    return dir_remove(path);
+    return file_remove(path);
 }

@@ -251,7 +251,7 @@ Status run_resume(Run *run) {
 // holds them all.
 static Status export_here(const Run *run, const char *dir) {
     char path[PATH_BYTES], ckpt[PATH_BYTES];
-    TRY(dir_make(dir));
+    TRY(hf_dir_take(dir));
     path_join(ckpt, run->cfg.train.run_dir, "ckpt");
     path_join(path, dir, "model.safetensors");
     Dtype stored;

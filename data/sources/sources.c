@@ -1,14 +1,13 @@
 // The table of sources, fetching (download, unpack, mark) and extracting (one reader a source).
 #include "data/sources/sources.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
+#include "base/lock.h"
+#include "base/own.h"
 #include "data/archive.h"
 #include "data/package.h"
 #include "data/sources/formats.h"
@@ -123,27 +122,75 @@ static Status mark_write(const char *dir, const Source *source) {
     return file_write(path, mark, strlen(mark));
 }
 
+// --- whose it is ---
+
+static bool text_names(const char *name, const void *user) {
+    const Source *source = user;
+    return strcmp(name, MARK) == 0 || path_wanted(name, source->wanted);
+}
+
+// The mark of a complete directory is older than the one of every directory that is ours.
+static bool text_knows(const char *path, const void *user) {
+    static const char BEGINS[] = "sterna source ";
+    char mark[PATH_BYTES], *text = NULL;
+    (void)user;
+    path_join(mark, path, MARK);
+    bool known = path_exists(mark) && file_read(mark, &text, NULL) == OK &&
+                 strncmp(text, BEGINS, sizeof BEGINS - 1) == 0;
+    free(text);
+    err_clear();
+    return known;
+}
+
+// CACHE/text/NAME and NAME.new: files of the package that are wanted.
+static OwnKind text_kind(const Source *source) {
+    return (OwnKind){.mark = ".sterna-text",
+                     .what = "unpacked source",
+                     .remedy = "give another data.cache, or move it away",
+                     .whole = true,
+                     .nested = true,
+                     .names = text_names,
+                     .knows = text_knows,
+                     .user = source};
+}
+
 // --- fetching ---
+
+// Where a source is unpacked, before it takes its place.
+static Status fresh_dir(char fresh[PATH_BYTES], const char *dir) {
+    int n = snprintf(fresh, PATH_BYTES, "%s.new", dir);
+    if (n < PATH_BYTES) return OK;
+    FAIL(E_USAGE, "use a shorter path", "%s: path is too long", dir);
+}
 
 // Unpacks beside the final place and renames: the directory is never seen half full.
 static Status source_unpack(const Source *source, const char *deb, const char *dir) {
     char fresh[PATH_BYTES];
-    int n = snprintf(fresh, sizeof fresh, "%s.new", dir);
-    if (n >= (int)sizeof fresh) FAIL(E_USAGE, "use a shorter path", "%s: path is too long", dir);
+    OwnKind kind = text_kind(source);
     ArchiveCount count;
-    TRY(dir_remove(fresh));
-    TRY(dir_make(fresh));
+    TRY(fresh_dir(fresh, dir));
+    TRY(own_remove(fresh, &kind));
+    TRY(own_take(fresh, &kind));
     TRY(deb_unpack(deb, fresh, source->wanted, &ARCHIVE_LIMITS, &count));
     if (count.files == 0) {
         FAIL(E_FORMAT, "report this: the package has changed", "%s: no text of source %s in it",
              deb, source->name);
     }
     TRY(mark_write(fresh, source));
-    TRY(dir_remove(dir));
-    if (rename(fresh, dir) != 0) {
-        FAIL(E_IO, "check permissions and free space", "%s: %s", dir, strerror(errno));
-    }
-    return OK;
+    return own_replace(fresh, dir, &kind);
+}
+
+Status source_check(const char *name, const char *cache_dir) {
+    char dir[PATH_BYTES], fresh[PATH_BYTES];
+    const Source *source = source_find(name);
+    if (source == NULL) return OK;
+    OwnKind kind = text_kind(source);
+    source_dir(dir, cache_dir, name);
+    TRY(fresh_dir(fresh, dir));
+    TRY(own_check(fresh, &kind));
+    bool holds;
+    TRY(mark_check(&holds, dir, source));
+    return holds ? OK : own_check(dir, &kind);
 }
 
 // Under the lock: somebody else may have finished in the meantime.
@@ -167,13 +214,15 @@ Status source_fetch(const char *name, const char *cache_dir) {
     bool holds;
     TRY(mark_check(&holds, dir, source));
     if (holds) return OK;
+    TRY(source_check(name, cache_dir));
     TRY(dir_make(packages));
     // Several nodes may share the cache: the first one works, the others wait and find it done.
     char lock_path[PATH_BYTES];
-    path_join(lock_path, packages, ".lock");
-    int lock = file_lock(lock_path, true);
+    Lock lock;
+    path_join(lock_path, packages, ".sterna-packages.lock");
+    TRY(lock_wait(&lock, lock_path, "fetches the same packages"));
     Status st = source_make(source, packages, dir);
-    if (lock >= 0) close(lock);
+    lock_release(&lock);
     return st;
 }
 

@@ -36,6 +36,9 @@ bool source_is_path(const char *name);
 // E_NETWORK: the archive cannot be reached; E_IO: the disk. Not collective: one rank of a node.
 Status source_fetch(const char *name, const char *cache_dir) CHECKED;
 
+// E_USAGE when source_fetch would replace something that is not ours. OK for paths.
+Status source_check(const char *name, const char *cache_dir) CHECKED;
+
 // Appends the documents of one source, not yet normalised, in an order and with ids (source_number
 // 12 bits | file 20 | record 32) that depend on the content alone. limit_bytes > 0 stops after the
 // document that passes it. offline: reads the sample compiled into the program; sources without one

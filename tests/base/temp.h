@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/status.h"
+#include "tests/ref/tree.h"
 
 static inline void temp_open(char dir[PATH_BYTES]) {
     const char *root = getenv("TMPDIR");
@@ -15,7 +16,7 @@ static inline void temp_open(char dir[PATH_BYTES]) {
 }
 
 static inline void temp_close(const char *dir) {
-    cr_assert_eq(dir_remove(dir), OK, "%s", err_message());
+    cr_assert_eq(tree_remove(dir), OK, "%s", err_message());
 }
 
 // Evaluates `call`, and expects this status and this part of the message.

@@ -131,7 +131,7 @@ Test(file, failures_name_path_reason_and_remedy) {
     path_join(path, dir, "missing/file");
     EXPECT_FAIL(file_read(path, &text, NULL), E_IO, "missing/file: No such file");
     cr_expect_null(text);
-    EXPECT_FAIL(file_write(path, "x", 1), E_IO, "missing/file.tmp: No such file");
+    EXPECT_FAIL(file_write(path, "x", 1), E_IO, "missing/file.sterna-tmp: No such file");
     EXPECT_FAIL(file_append_lines(path, "x", 1), E_IO, path);
     EXPECT_FAIL(file_map(path, &m), E_IO, path);
     EXPECT_FAIL(file_size(path, &size), E_IO, path);
@@ -181,7 +181,7 @@ Test(file, a_failed_write_leaves_the_old_file_and_no_rest) {
     char dir[PATH_BYTES], path[PATH_BYTES], temporary[PATH_BYTES];
     temp_open(dir);
     path_join(path, dir, "keep");
-    path_join(temporary, dir, "keep.tmp");
+    path_join(temporary, dir, "keep" DRAFT_SUFFIX);
     ASSERT_OK(file_write(path, "old", 3));
     char *data = calloc(1, 1 << 20);
     cr_assert_not_null(data);
@@ -194,7 +194,7 @@ Test(file, a_failed_write_leaves_the_old_file_and_no_rest) {
     Status st = file_write(path, data, 1 << 20);
     setrlimit(RLIMIT_FSIZE, &before);
     cr_expect_eq(st, E_IO);
-    cr_expect(strstr(err_message(), "keep.tmp: File too large") != NULL, "%s", err_message());
+    cr_expect(strstr(err_message(), "keep.sterna-tmp: File too large") != NULL, "%s", err_message());
     cr_expect_not(path_exists(temporary));
     expect_content(path, "old");
     free(data);
@@ -205,7 +205,7 @@ Test(file, replacing_a_directory_fails_and_leaves_no_rest) {
     char dir[PATH_BYTES], sub[PATH_BYTES], temporary[PATH_BYTES];
     temp_open(dir);
     path_join(sub, dir, "sub");
-    path_join(temporary, dir, "sub.tmp");
+    path_join(temporary, dir, "sub" DRAFT_SUFFIX);
     ASSERT_OK(dir_make(sub));
     EXPECT_FAIL(file_write(sub, "x", 1), E_IO, "cannot replace");
     cr_expect_not(path_exists(temporary));
@@ -258,26 +258,97 @@ Test(file, several_may_make_the_same_directory_at_once) {
     temp_close(dir);
 }
 
-Test(file, removal_stays_inside_the_directory) {
-    char dir[PATH_BYTES], inside[PATH_BYTES], outside[PATH_BYTES], link[PATH_BYTES];
+Test(file, a_single_file_is_removed_and_no_directory) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
     temp_open(dir);
-    path_join(inside, dir, "inside/deep");
-    path_join(outside, dir, "outside");
-    ASSERT_OK(dir_make(inside));
-    ASSERT_OK(dir_make(outside));
-    path_join(inside, dir, "inside");
-    path_join(link, inside, "link");
-    cr_assert_eq(symlink(outside, link), 0);
-    path_join(outside, dir, "outside/kept");
-    ASSERT_OK(file_write(outside, "kept", 4));
-    EXPECT_OK(dir_remove(inside));
-    cr_expect_not(path_exists(inside));
-    expect_content(outside, "kept");
-    EXPECT_OK(dir_remove(inside));   // missing is fine
-    EXPECT_OK(dir_remove(outside));  // a file too
-    EXPECT_FAIL(dir_remove("/"), E_USAGE, "refuse");
-    EXPECT_FAIL(dir_remove(""), E_USAGE, "refuse");
-    EXPECT_FAIL(dir_remove("../.."), E_USAGE, "refuse");
+    path_join(path, dir, "file");
+    ASSERT_OK(file_write(path, "x", 1));
+    EXPECT_OK(file_remove(path));
+    cr_expect_not(path_exists(path));
+    EXPECT_OK(file_remove(path));  // missing is fine
+    ASSERT_OK(dir_make(path));
+    EXPECT_FAIL(file_remove(path), E_IO, "cannot remove");
+    cr_expect(path_is_dir(path));
+    temp_close(dir);
+}
+
+// Neighbours that somebody else named are nobody's business but theirs.
+Test(file, neighbours_of_a_written_file_stay) {
+    static const char *const NAMES[] = {"a.tmp", "a.new", ".a", "a~", "a.sterna-tmp.txt"};
+    char dir[PATH_BYTES], path[PATH_BYTES], other[PATH_BYTES];
+    temp_open(dir);
+    path_join(path, dir, "a");
+    for (int i = 0; i < 5; i++) {
+        path_join(other, dir, NAMES[i]);
+        ASSERT_OK(file_append_lines(other, NAMES[i], strlen(NAMES[i])));
+    }
+    EXPECT_OK(file_write(path, "new", 3));
+    for (int i = 0; i < 5; i++) {
+        path_join(other, dir, NAMES[i]);
+        expect_content(other, NAMES[i]);
+    }
+    temp_close(dir);
+}
+
+Test(file, what_a_killed_writer_left_is_written_anew) {
+    char dir[PATH_BYTES], path[PATH_BYTES], rest[PATH_BYTES];
+    temp_open(dir);
+    path_join(path, dir, "a");
+    path_join(rest, dir, "a" DRAFT_SUFFIX);
+    ASSERT_OK(file_append_lines(rest, "a longer rest", 13));
+    EXPECT_OK(file_write(path, "new", 3));
+    expect_content(path, "new");
+    cr_expect_not(path_exists(rest));
+    temp_close(dir);
+}
+
+// The first writer's name was taken for a rest by the second: it must not rename the second's half.
+Test(file, of_two_writers_at_once_one_is_told) {
+    char dir[PATH_BYTES], path[PATH_BYTES];
+    Draft first, second;
+    temp_open(dir);
+    path_join(path, dir, "a");
+    ASSERT_OK(draft_open(&first, path));
+    ASSERT_OK(write_all(first.fd, "first", 5, first.path));
+    ASSERT_OK(draft_open(&second, path));
+    EXPECT_FAIL(draft_commit(&first), E_IO, "another process");
+    draft_drop(&first);
+    cr_expect_not(path_exists(path));
+    ASSERT_OK(write_all(second.fd, "second", 6, second.path));
+    EXPECT_OK(draft_commit(&second));
+    draft_drop(&second);
+    expect_content(path, "second");
+    temp_close(dir);
+}
+
+Test(file, links_stay_and_what_they_point_to_is_replaced) {
+    char dir[PATH_BYTES], path[PATH_BYTES], link[PATH_BYTES];
+    struct stat s;
+    temp_open(dir);
+    path_join(path, dir, "file");
+    path_join(link, dir, "link");
+    ASSERT_OK(file_write(path, "old", 3));
+    cr_assert_eq(symlink("file", link), 0);
+    EXPECT_OK(file_write(link, "new", 3));
+    cr_expect(lstat(link, &s) == 0 && S_ISLNK(s.st_mode));
+    expect_content(path, "new");
+    cr_assert_eq(unlink(path), 0);
+    EXPECT_FAIL(file_write(link, "new", 3), E_IO, "cannot replace");  // to a disk that is not there
+    temp_close(dir);
+}
+
+Test(file, devices_are_written_and_not_replaced) {
+    char dir[PATH_BYTES], fifo[PATH_BYTES], got[4] = "";
+    struct stat s;
+    temp_open(dir);
+    path_join(fifo, dir, "fifo");
+    cr_assert_eq(mkfifo(fifo, 0600), 0);
+    int reader = open(fifo, O_RDONLY | O_NONBLOCK);
+    EXPECT_OK(file_write(fifo, "abc", 3));
+    cr_expect_eq(read(reader, got, 3), 3);
+    cr_expect_str_eq(got, "abc");
+    cr_expect(stat(fifo, &s) == 0 && S_ISFIFO(s.st_mode));
+    close(reader);
     temp_close(dir);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "tests/ref/tree.h"
 
 static char scratch[PATH_BYTES];
 
@@ -16,7 +17,7 @@ static inline void scratch_open(void) {
 }
 
 static inline void scratch_close(void) {
-    cr_assert_eq(dir_remove(scratch), OK, "%s", err_message());
+    cr_assert_eq(tree_remove(scratch), OK, "%s", err_message());
 }
 
 static inline const char *scratch_path(const char *name) {

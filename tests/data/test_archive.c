@@ -12,6 +12,7 @@
 #include <zlib.h>
 
 #include "base/file.h"
+#include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES], out[PATH_BYTES], deb[PATH_BYTES];
 
@@ -24,7 +25,7 @@ static void dirs_open(void) {
 }
 
 static void dirs_close(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 static bool out_has(const char *path) {

@@ -1,5 +1,6 @@
 // Opening a corpus: what is there is read, what is damaged or exchanged is refused by name.
 #include "tests/data/made_corpus.h"
+#include "tests/ref/tree.h"
 
 static const MadeSource SOURCES[] = {{"one", {5, 9, 7}, 2}, {"none", {0}, 1}, {"two", {3, 4}, 2}};
 enum { COUNT = 3 };
@@ -40,7 +41,7 @@ Test(corpus, opens_and_reads_across_shards_and_around_the_end) {
     cr_assert(held.ends[0] == 5 && held.ends[1] == 8);
     cr_assert(held.ids[4] == MADE_EOD && held.ids[7] == MADE_EOD);
     corpus_close(c);
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 Test(corpus, every_flipped_byte_of_the_index_is_detected) {
@@ -64,7 +65,7 @@ Test(corpus, every_flipped_byte_of_the_index_is_detected) {
         }
     }
     free(data);
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 Test(corpus, every_truncation_of_the_index_is_detected) {
@@ -77,7 +78,7 @@ Test(corpus, every_truncation_of_the_index_is_detected) {
         cr_assert_eq(truncate(path, (off_t)bytes), 0);
         check_refused(dir, E_FORMAT, INDEX_FILE);
     }
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 Test(corpus, missing_files_are_named) {
@@ -89,7 +90,7 @@ Test(corpus, missing_files_are_named) {
         file_of(path, dir, names[i]);
         cr_assert_eq(unlink(path), 0);
         check_refused(dir, E_MISSING, names[i]);
-        cr_assert_eq(dir_remove(dir), OK);
+        cr_assert_eq(tree_remove(dir), OK);
     }
 }
 
@@ -107,7 +108,7 @@ Test(corpus, files_that_cannot_be_read_are_neither_missing_nor_damaged) {
             cr_assert_eq(symlink(targets[k], path), 0);
             check_refused(dir, E_IO, names[i]);
         }
-        cr_assert_eq(dir_remove(dir), OK);
+        cr_assert_eq(tree_remove(dir), OK);
     }
 }
 
@@ -128,7 +129,7 @@ Test(corpus, an_index_of_a_newer_version_says_so) {
     snprintf(wanted, sizeof wanted, "corpus version %d", CORPUS_VERSION + 1);
     check_refused(dir, E_NEWER, wanted);
     cr_assert_not_null(strstr(err_hint(), "version of sterna"));
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 Test(corpus, a_valid_shard_in_the_place_of_another_is_refused) {
@@ -141,7 +142,7 @@ Test(corpus, a_valid_shard_in_the_place_of_another_is_refused) {
         file_of(to, dir, "000-00000.tns");
         cr_assert_eq(rename(from, to), 0);
         check_refused(dir, E_FORMAT, "000-00000.tns");
-        cr_assert_eq(dir_remove(dir), OK);
+        cr_assert_eq(tree_remove(dir), OK);
     }
 }
 
@@ -152,7 +153,7 @@ Test(corpus, changed_texts_beside_the_shards_are_refused) {
         made_corpus(dir, SOURCES, COUNT);
         made_text(dir, names[i], "[]");
         check_refused(dir, E_FORMAT, names[i]);
-        cr_assert_eq(dir_remove(dir), OK);
+        cr_assert_eq(tree_remove(dir), OK);
     }
 }
 
@@ -168,7 +169,7 @@ Test(corpus, hash_depends_on_tokens_and_names_alone) {
         cr_assert_eq(corpus_open(&c, dir), OK, "%s", err_message());
         hash[i] = corpus_hash(c);
         corpus_close(c);
-        cr_assert_eq(dir_remove(dir), OK);
+        cr_assert_eq(tree_remove(dir), OK);
     }
     cr_assert_eq(memcmp(&hash[0], &hash[1], sizeof hash[0]), 0);
     cr_assert_neq(memcmp(&hash[0], &hash[2], sizeof hash[0]), 0);

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "tests/ref/tree.h"
 
 // --- stored texts: golden/data/NAME is an unpacked package, NAME.expected its documents ---
 
@@ -181,7 +182,7 @@ static Status read_damaged(SourceReader *read, const char *name, const char *fil
     Status st = read(&docs, dir, 1, 0);
     doclist_free(&docs);
     free(data);
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
     return st;
 }
 
@@ -246,7 +247,7 @@ Test(extract, an_index_that_points_outside_is_refused) {
     cr_assert_eq(docs.count, 1);
     cr_assert_str_eq(docs.docs[0].text, "ho\n");
     doclist_free(&docs);
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 // --- limits ---

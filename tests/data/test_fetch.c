@@ -12,6 +12,7 @@
 #include "data/command.h"
 #include "data/package.h"
 #include "data/sha256.h"
+#include "tests/ref/tree.h"
 
 typedef struct Rig {
     BadServer server;
@@ -26,7 +27,7 @@ static void rig_open(Rig *r) {
     snprintf(r->dir, sizeof r->dir, "/tmp/sterna_fetch_XXXXXX");
     cr_assert_not_null(mkdtemp(r->dir));
     path_join(r->path, r->dir, "file");
-    path_join(r->part, r->dir, "file.part");
+    path_join(r->part, r->dir, "file.sterna-part");
     Sha256 sum;
     sha256_init(&sum);
     sha256_add(&sum, r->server.body, BODY_BYTES);
@@ -41,7 +42,7 @@ static void rig_open(Rig *r) {
 
 static void rig_close(Rig *r) {
     server_close(&r->server);
-    cr_assert_eq(dir_remove(r->dir), OK);
+    cr_assert_eq(tree_remove(r->dir), OK);
 }
 
 static Status rig_fetch(Rig *r, const char *path) {
@@ -209,7 +210,7 @@ Test(fetch, a_disk_that_takes_no_more_is_another_failure_than_the_network) {
     Status st = rig_fetch(&r, "/good");
     setrlimit(RLIMIT_FSIZE, &before);
     cr_assert_eq(st, E_IO, "%s", err_message());
-    cr_assert_not_null(strstr(err_message(), "file.part: File too large"), "%s", err_message());
+    cr_assert_not_null(strstr(err_message(), "file.sterna-part: File too large"), "%s", err_message());
     cr_assert_eq(r.report.tries, 1);
     cr_assert_eq(remove(r.part), 0);
 
@@ -383,7 +384,7 @@ Test(package, that_finds_no_room_is_not_out_of_reach) {
     snprintf(url, sizeof url, "http://127.0.0.1:%d/good", r.server.port);
     apt_make(&r, url, "", true);
     path_join(packages, r.dir, "packages");
-    path_join(part, packages, "small_1.deb.part/x");
+    path_join(part, packages, "small_1.deb.sterna-part/x");
     cr_assert_eq(dir_make(part), OK);
     cr_assert_eq(package_get(&r), E_IO, "%s", err_message());
     // APT's own failure is looked into: here its directory is gone.

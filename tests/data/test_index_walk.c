@@ -8,6 +8,7 @@
 #include "data/sources/sources.h"
 #include "tests/json_walk.h"
 #include "tests/pack_walk.h"
+#include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES];
 
@@ -16,7 +17,7 @@ static void open_dir(void) {
     cr_assert_not_null(mkdtemp(dir));
 }
 static void close_dir(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 TestSuite(walk, .init = open_dir, .fini = close_dir);
 

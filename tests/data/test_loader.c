@@ -2,6 +2,7 @@
 // goes on exactly.
 #include "base/split.h"
 #include "tests/data/made_corpus.h"
+#include "tests/ref/tree.h"
 
 enum { SEED = 77 };
 
@@ -31,7 +32,7 @@ static void fixture_open(Fixture *f, const char *mix, int T) {
 static void fixture_close(Fixture *f) {
     loader_close(f->loader);
     corpus_close(f->corpus);
-    cr_assert_eq(dir_remove(f->dir), OK);
+    cr_assert_eq(tree_remove(f->dir), OK);
 }
 
 // --- the stream, the slow and obvious way ---

@@ -1,5 +1,6 @@
 // The shard format: round trips, and that no damage goes unseen.
 #include "data/internal.h"
+#include "tests/ref/tree.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static void sample_write(Sample *s, uint32_t vocab) {
 }
 
 static void sample_remove(const Sample *s) {
-    cr_assert_eq(dir_remove(s->dir), OK);
+    cr_assert_eq(tree_remove(s->dir), OK);
 }
 
 // Replaces the file by `bytes` of data, without waiting for the disk.

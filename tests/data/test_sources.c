@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "data/extract.h"
+#include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES];
 
@@ -19,7 +20,7 @@ static void dir_open(void) {
     cr_assert_not_null(mkdtemp(dir));
 }
 static void dir_close(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 static const char *put(const char *name, const char *text) {
@@ -192,7 +193,7 @@ Test(sources, fetch_unpacks_marks_repairs_and_then_does_nothing) {
 
     // Whole: the package is not needed any more.
     path_join(path, dir, "packages");
-    cr_assert_eq(dir_remove(path), OK);
+    cr_assert_eq(tree_remove(path), OK);
     cr_assert_eq(source_fetch("kjv", dir), OK, "%s", err_message());
     doclist_free(&l);
     dir_close();

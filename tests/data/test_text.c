@@ -10,6 +10,7 @@
 
 #include "data/sources/formats.h"
 #include "data/sources/sources.h"
+#include "tests/ref/tree.h"
 
 static char dir[64];
 
@@ -19,7 +20,7 @@ static void dir_open(void) {
 }
 
 static void dir_close(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 
 static const char *put_n(const char *name, const char *text, size_t bytes) {

@@ -1,5 +1,6 @@
 // What all targets share: the table, files of one input, seeds.
 #include "fuzz.h"
+#include "tests/ref/tree.h"
 
 #include <fcntl.h>
 #include <glob.h>
@@ -34,7 +35,7 @@ void fuzz_input(const FuzzTarget *t, const uint8_t *data, size_t bytes) {
     panic_hook = crash;
     err_clear();
     t->run(data, bytes);
-    if (path_exists(fuzz_dir())) ASSERT(dir_remove(fuzz_dir()) == OK);
+    if (path_exists(fuzz_dir())) ASSERT(tree_remove(fuzz_dir()) == OK);
 }
 
 // --- files ---

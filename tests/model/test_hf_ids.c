@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "model/model.h"
+#include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES];
 
@@ -16,7 +17,7 @@ static void dir_open(void) {
     cr_assert_not_null(mkdtemp(dir));
 }
 static void dir_close(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 TestSuite(hf_ids, .init = dir_open, .fini = dir_close);
 

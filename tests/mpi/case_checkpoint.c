@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "tests/mpi/case_checkpoint.h"
+#include "tests/ref/tree.h"
 
 static const Slice LAYOUT[TENSORS] = {
     {.tensor = "matrix", .ndim = 2, .dim = {3, 5}},
@@ -74,7 +75,7 @@ void fixture_open(Fixture *f, const Mesh *mesh) {
 
 void fixture_close(Fixture *f) {
     comm_barrier(f->mesh->world);
-    if (f->mesh->rank == 0) CHECK(dir_remove(f->dir) == OK);
+    if (f->mesh->rank == 0) CHECK(tree_remove(f->dir) == OK);
 }
 
 Status fixture_save(Fixture *f, const Mesh *mesh, int64_t step, int keep) {

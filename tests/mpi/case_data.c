@@ -3,6 +3,7 @@
 #include "tests/mpi/case.h"
 
 #include "data/data.h"
+#include "tests/ref/tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +91,7 @@ static void place_open(Place *p, const Mesh *mesh) {
 
 static void place_close(Place *p, const Mesh *mesh) {
     comm_barrier(mesh->world);
-    if (mesh->rank == 0) CHECK(dir_remove(p->dir) == OK);
+    if (mesh->rank == 0) CHECK(tree_remove(p->dir) == OK);
 }
 
 // --- comparing directories ---
@@ -155,6 +156,7 @@ static void corpus_same_for_any_ranks(const Mesh *mesh) {
         char junk[PATH_BYTES];
         path_join(junk, p.cfg.cache, "corpus.tmp");
         CHECK(dir_make(junk) == OK);
+        text_put(junk, ".sterna-corpus", "");
         text_put(junk, "000-00077.tns", "half a shard");
     }
     Status st = corpus_prepare(&report, &p.cfg, mesh);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "tests/json_walk.h"
 #include "train/report_internal.h"
+#include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES];
 static const char *name;  // of the file that is walked
@@ -14,7 +15,7 @@ static void open_dir(void) {
     cr_assert_not_null(mkdtemp(dir));
 }
 static void close_dir(void) {
-    cr_assert_eq(dir_remove(dir), OK);
+    cr_assert_eq(tree_remove(dir), OK);
 }
 TestSuite(report_walk, .init = open_dir, .fini = close_dir);
 
