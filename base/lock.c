@@ -139,11 +139,26 @@ static int lock_open(const char *path, bool *shared) {
     return *shared ? open(path, O_RDONLY | O_CLOEXEC) : fd;
 }
 
+static bool parent_is_writable(const char *path) {
+    char dir[PATH_BYTES];
+    snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL) return access(".", W_OK) == 0;
+    slash[slash == dir] = '\0';
+    return access(dir, W_OK) == 0;
+}
+
 Status lock_try(Lock *l, const char *path, bool *held, LockHolder holder) {
     bool shared;
     *l = NO_LOCK;
     *held = false;
     int fd = lock_open(path, &shared);
+    // Where the directory can be written but not this file of somebody else, a share keeps out no
+    // other sharer.
+    if (shared && parent_is_writable(path)) {
+        if (fd >= 0) close(fd);
+        return guard_try(l, path, EACCES, held, holder);
+    }
     if (fd < 0 && shared) return OK;
     if (fd < 0) return file_failed("open", path, errno);
     int error = take(fd, shared);
@@ -175,7 +190,8 @@ void lock_release(Lock *l) {
 static const struct {
     int number;
     const char *name;
-} SIGNALS[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGHUP, "SIGHUP"}};
+} SIGNALS[] = {{SIGINT, "SIGINT"},   {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"},
+               {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}, {SIGXCPU, "SIGXCPU"}};
 enum { SIGNAL_COUNT = sizeof SIGNALS / sizeof SIGNALS[0] };
 
 static volatile sig_atomic_t noted = 0;

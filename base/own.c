@@ -89,6 +89,7 @@ static Status walk_entry(const Walk *w, int fd, const char *name, const char *be
     int n = snprintf(relative, sizeof relative, "%s%s%s", below, below[0] ? "/" : "", name);
     if (n >= (int)sizeof relative) return refuse_entry(w->path, name, w->kind);
     if (strcmp(relative, w->kind->mark) == 0) return OK;  // the last to go
+    if (strncmp(name, ".nfs", 4) == 0) return OK;  // what NFS keeps of a file that is still open
     if (fstatat(fd, name, &s, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? OK : file_failed("examine", w->path, errno);
     if (S_ISDIR(s.st_mode)) return walk_subdir(w, fd, name, relative, depth);
@@ -156,7 +157,8 @@ Status own_check(const char *path, const OwnKind *kind) {
     for (int look = 0;; look++) {
         if (own_is(path, kind)) return kind->whole ? walk(path, kind, false) : OK;
         Status st = dir_each(path, refuse_visited, &(Visit){path, kind});
-        if (st == OK || look == 1) return st;
+        if (st == OK || (lstat(path, &s) != 0 && errno == ENOENT)) return OK;
+        if (look == 1) return st;
     }
 }
 

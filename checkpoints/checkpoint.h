@@ -92,7 +92,7 @@ Status checkpoint_save(const Mesh *mesh, const char *ckpt_dir, const CkptPart *p
 // Collective. Makes ckpt_dir, and writes a file there and removes it, once a node: better before the first step than at the
 // first save.
 Status checkpoint_prepare(const Mesh *mesh, const char *ckpt_dir) CHECKED;
-// Not collective. Newest step by name, whole or not; -1: none.
+// Not collective. Newest step of ours by name, whole or not; -1: none.
 Status checkpoint_newest(const char *ckpt_dir, int64_t *step) CHECKED;
 // Not collective. E_USAGE when a directory that is not ours has a name that the next saves need.
 Status checkpoint_check_places(const char *ckpt_dir) CHECKED;

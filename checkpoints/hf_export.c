@@ -112,9 +112,9 @@ static Status check_values(const ParamSet *ps, const char *dir, Dtype dtype) {
 
 static Status export_all(Export *e, uint64_t max_shard_bytes) {
     plan_shards(e, max_shard_bytes);
-    TRY(remove_stale(e));
     for (int i = 0; i < e->shards; i++) TRY(write_shard(e, i));
-    return e->shards == 1 ? OK : write_index(e);  // last: an index stands for a complete set
+    if (e->shards > 1) TRY(write_index(e));  // last: an index stands for a complete set
+    return remove_stale(e);                  // a reader takes the single file while there are both
 }
 
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) {

@@ -91,7 +91,9 @@ static bool step_knows(const char *path, const void *user) {
     char manifest[PATH_BYTES];
     (void)user;
     path_join(manifest, path, MANIFEST_FILE);
-    return path_exists(manifest) && !path_is_dir(manifest);
+    bool known = path_look(manifest) != E_MISSING && !path_is_dir(manifest);
+    err_clear();
+    return known;
 }
 
 static OwnKind step_kind(const FileTable *files) {
@@ -140,16 +142,19 @@ static Status list_with_suffix(const char *ckpt_dir, const char *suffix, StepLis
     return st;
 }
 
-// Those of ours alone.
-Status steps__list(const char *ckpt_dir, StepList *list) {
-    TRY(list_with_suffix(ckpt_dir, "", list));
+static void keep_ours(const char *ckpt_dir, const char *suffix, StepList *list) {
     int kept = 0;
     for (int i = 0; i < list->count; i++) {
         char path[PATH_BYTES];
-        step_path(path, ckpt_dir, list->steps[i], "");
+        step_path(path, ckpt_dir, list->steps[i], suffix);
         if (is_ours(path)) list->steps[kept++] = list->steps[i];
     }
     list->count = kept;
+}
+
+Status steps__list(const char *ckpt_dir, StepList *list) {
+    TRY(list_with_suffix(ckpt_dir, "", list));
+    keep_ours(ckpt_dir, "", list);
     return OK;
 }
 
@@ -159,6 +164,7 @@ Status checkpoint_newest(const char *ckpt_dir, int64_t *step) {
     for (int i = 0; i < 2; i++) {
         StepList list;
         TRY(list_with_suffix(ckpt_dir, suffixes[i], &list));
+        keep_ours(ckpt_dir, suffixes[i], &list);
         if (list.count > 0 && list.steps[0] > *step) *step = list.steps[0];
         steps__free(&list);
     }

@@ -43,14 +43,18 @@ static Status find_shard(const char *name, void *user) {
 // By its index; or, where that is lost or not written yet, by a shard. The marks came later.
 static bool corpus_knows(const char *path, const void *user) {
     Index ix;
-    Search s = {path, index__read(&ix, path) == OK};
+    Search s = {.dir = path};
     (void)user;
-    if (s.found)
-        index__free(&ix);
-    else if (dir_each(path, find_shard, &s) != OK)
-        s.found = false;
+    char index[PATH_BYTES];
+    path_join(index, path, INDEX_FILE);
+    Status st = path_look(index);
+    if (st == OK) st = index__read(&ix, path);
+    if (st == OK) index__free(&ix);
+    bool lost =
+        st == E_FORMAT || st == E_MISSING;  // else it is an index, or one that cannot be read now
+    if (lost && dir_each(path, find_shard, &s) != OK) s.found = false;
     err_clear();
-    return s.found;
+    return !lost || s.found;
 }
 
 const OwnKind CORPUS_KIND = {.mark = ".sterna-corpus",

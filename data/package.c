@@ -140,6 +140,7 @@ static Status package_download(char path[PATH_BYTES], const char *package, const
     TRY(apt_download(package, dir));
     TRY(fetch_check(path, &want, &fits));
     if (fits) return OK;
+    TRY(file_remove(path));  // there was none before
     FAIL(E_NETWORK, HINT, "%s: APT brought another file", uri.file);
 }
 

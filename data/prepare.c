@@ -116,6 +116,20 @@ static Status prep_reuse(Prep *p, bool *found) {
 
 // --- text ---
 
+// The sample takes the place of nothing better: a run may stand on the corpus that is there.
+static Status sample_check(const Prep *p) {
+    Index there;
+    Status st = index__read(&there, p->dir);
+    bool fetched = st == OK && !there.report.embedded_sample;
+    if (st == OK) index__free(&there);
+    err_clear();
+    if (!fetched) return OK;
+    FAIL(E_NETWORK,
+         "try again with network; data.offline=true prepares the small built-in text, best in "
+         "another data.cache",
+         "%s is made from packages that are out of reach now, and other settings", p->dir);
+}
+
 // One rank of each node downloads. Without the archive, every named source is replaced by its
 // built-in sample; a disk that fails is no such reason.
 static Status prep_fetch(Prep *p) {
@@ -138,7 +152,8 @@ static Status prep_fetch(Prep *p) {
     comm_max_i64(p->mesh->world, &out_of_reach, 1);
     if (out_of_reach != 0) p->offline = true;
     p->index.report.embedded_sample = out_of_reach != 0;
-    return OK;
+    bool looks = out_of_reach != 0 && p->mesh->rank == 0;
+    return agree(looks ? sample_check(p) : OK, p->mesh->world);
 }
 
 // All documents of a source. What reading leaves out is the same on all ranks.

@@ -58,9 +58,10 @@ static Status read_generation(ModelConfig *m, const char *config_path) {
     char path[PATH_BYTES];
     const char *slash = strrchr(config_path, '/');
     int dir = slash == NULL ? 0 : (int)(slash - config_path) + 1;
-    if (snprintf(path, sizeof path, "%.*s%s", dir, config_path, GENERATION) >= PATH_BYTES ||
-        !path_exists(path))
-        return OK;
+    if (snprintf(path, sizeof path, "%.*s%s", dir, config_path, GENERATION) >= PATH_BYTES) return OK;
+    Status there = path_look(path);
+    if (there == E_MISSING) return OK;
+    TRY(there);
     Json *root = NULL;
     bool absent;
     TRY(json_open_file(&root, path));

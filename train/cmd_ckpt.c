@@ -183,7 +183,9 @@ static Status find_extra(const char *name, void *user) {
     Diff *d = user;
     char path[PATH_BYTES];
     path_join(path, d->a, name);
-    if (!is_safetensors(name) || path_exists(path)) return OK;
+    if (!is_safetensors(name)) return OK;
+    Status there = path_look(path);
+    if (there != E_MISSING) return there;
     FAIL(E_IO, "compare directories of the same kind", "%s: no such file", path);
 }
 
@@ -258,6 +260,7 @@ static Status export_model(const Arguments *a) {
 Status cmd_ckpt(int argc, char **argv) {
     Arguments a;
     TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
+    if (a.word_count == 0 || strcmp(a.words[0], "export") != 0) TRY(arguments_no_settings(&a, "ckpt"));
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`ckpt` needs ls, verify, diff or export");
     if (strcmp(a.words[0], "ls") == 0) return list(&a);
     if (strcmp(a.words[0], "verify") == 0) return verify(&a);

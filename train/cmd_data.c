@@ -132,6 +132,7 @@ Status cmd_data(int argc, char **argv) {
     }
     TRY(st);
     TRY(parallel_check_single("data"));
+    TRY(arguments_no_settings(&a, "data verify` and `data sources"));
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`data` needs run, verify or sources");
     if (strcmp(a.words[0], "verify") == 0) return data_verify(&a);
     if (strcmp(a.words[0], "sources") == 0) return data_sources(&a);

@@ -50,11 +50,6 @@ static Status read_text(Eval *e) {
         FAIL(E_FORMAT, "give a longer text", "%s: %zu tokens; there is nothing to predict",
              text_path, e->count);
     }
-    if (bpe_vocab(e->dir.bpe) > e->dir.model.cfg.vocab) {
-        FAIL(E_FORMAT, "take the tokenizer.json the model was trained with",
-             "%s: the tokenizer has %d tokens, the model %d", model_path, bpe_vocab(e->dir.bpe),
-             e->dir.model.cfg.vocab);
-    }
     return OK;
 }
 

@@ -245,6 +245,7 @@ static Status with_tokenizer(const Arguments *a, Status (*run)(const Bpe *, cons
 Status cmd_tokenizer(int argc, char **argv) {
     Arguments a;
     Status st = arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT);
+    if (st == OK) st = arguments_no_settings(&a, "tokenizer");
     bool trains = st == OK && a.word_count > 0 && strcmp(a.words[0], "train") == 0;
     if (trains || (st != OK && parallel_is_launched())) {
         TRY(parallel_begin(&argc, &argv));

@@ -46,6 +46,8 @@ Status arguments_parse(Arguments *a, int argc, char **argv, const Option *option
 // All ranks could read their command lines (mine), and have the same options and words; settings are for whoever reads
 // them to compare (parallel_agree_config). Collective(world).
 Status arguments_agree(Status mine, const Arguments *a, const Option *options, int count) CHECKED;
+// E_USAGE when there is a key=value word: for commands that read no configuration.
+Status arguments_no_settings(const Arguments *a, const char *command) CHECKED;
 void options_print(const Option *options, int count);  // aligned help lines
 // E_USAGE when `path`, the value of option --name, is one of the inputs or lies inside of one; a directory, unless one is
 // to be written; or, a directory, has one of the inputs inside.

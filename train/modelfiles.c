@@ -74,19 +74,35 @@ static Status write_specials(const ModelFiles *f, const char *dir) {
     return write_json(dir, "special_tokens_map.json", &w);
 }
 
-// *there: `from` has the file.
+static Status remove_old(const char *dir, const char *name) {
+    char path[PATH_BYTES];
+    path_join(path, dir, name);
+    return file_remove(path);
+}
+
+// *there: `from` has the file. Where not, an earlier export's does not stay: it belongs to another
+// model.
 static Status copy_own(const ModelFiles *f, const char *dir, const char *name, bool *there) {
     char path[PATH_BYTES];
     FileText t;
     *there = false;
-    if (f->from == NULL) return OK;
+    if (f->from == NULL) return remove_old(dir, name);
     path_join(path, f->from, name);
-    if (!path_exists(path)) return OK;
+    Status st = path_look(path);
+    if (st == E_MISSING) return remove_old(dir, name);
+    TRY(st);
     *there = true;
     TRY(file_read(path, &t.text, &t.bytes));
-    Status st = write_text(dir, name, t.text, t.bytes);
+    st = write_text(dir, name, t.text, t.bytes);
     free(t.text);
     return st;
+}
+
+static Status remove_tokenizer(const char *dir) {
+    static const char *const NAMES[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "special_tokens_map.json", "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) TRY(remove_old(dir, NAMES[i]));
+    return OK;
 }
 
 // The two describe the same specials: they are copied together, or both are ours.
@@ -105,5 +121,5 @@ Status modelfiles_write(const ModelFiles *f, const char *dir) {
     TRY(write_config(f, dir));
     TRY(copy_own(f, dir, "generation_config.json", &there));
     if (!there) TRY(write_generation(f, dir));
-    return f->bpe == NULL ? OK : write_tokenizer(f, dir);
+    return f->bpe == NULL ? remove_tokenizer(dir) : write_tokenizer(f, dir);
 }

@@ -199,7 +199,7 @@ static Status saved_before(const char *run_dir, int64_t *step) {
     if (st == OK) st = json_opt_text(&end, &top, "status");
     if (st == OK) st = json_opt_int(&end_step, &top, "step");
     if (strcmp(end, status_name(OK)) == 0 || strcmp(end, status_name(E_STOPPED)) == 0)
-        *step = end_step;
+        *step = end_step > 0 ? end_step : -1;  // stopped before the first step, it had not
     json_close(root);
     if (st == E_IO || *step >= 0) return st;
     TRY(metrics_last(run_dir, &last));

@@ -36,7 +36,9 @@ static Status tokenizers_open(Tokenizers *t, const RunConfig *cfg) {
     if (given[0] != '\0') TRY(bpe_read_hf(&t->given, given));
     if (cfg->train.init[0] == '\0') return OK;
     path_join(t->own_path, cfg->train.init, "tokenizer.json");
-    if (path_exists(t->own_path)) return bpe_read_hf(&t->own, t->own_path);
+    Status there = path_look(t->own_path);
+    if (there == OK) return bpe_read_hf(&t->own, t->own_path);
+    if (there != E_MISSING) return there;
     if (t->given != NULL) return OK;
     FAIL(E_USAGE,
          "copy the tokenizer.json the model was trained with there, or name it in data.tokenizer",

@@ -223,12 +223,25 @@ Status run_save(Run *run) {
     return st;
 }
 
+// Said before anything is prepared, too (rundir_check); meanwhile a disk may have gone.
+static Status check_unsaved(const char *run_dir) {
+    int64_t saved;
+    TRY(rundir_saved(run_dir, &saved));
+    if (saved < 0) return OK;
+    FAIL(E_IO, "bring the checkpoints back, or give another train.run_dir to start over",
+         "%s/ckpt: no checkpoint is there, but this run has saved one of step %lld", run_dir,
+         (long long)saved);
+}
+
 Status run_resume(Run *run) {
     char dir[PATH_BYTES];
     path_join(dir, run->cfg.train.run_dir, "ckpt");
     int64_t step;
     TRY(checkpoint_find(&run->mesh, dir, &step));
-    if (step < 0) return run_reset(run);
+    if (step < 0) {
+        TRY(agree(run->mesh.rank == 0 ? check_unsaved(run->cfg.train.run_dir) : OK, run->mesh.world));
+        return run_reset(run);
+    }
     Tables t = {0};
     TRY(tables_agree(&t, run, false));
     CkptPart parts[2];

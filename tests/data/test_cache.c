@@ -36,6 +36,14 @@ Test(cache, names_alone_make_no_corpus) {
                                         "holdout.txt", "holdout.tns"};
     char dir[] = "/tmp/sterna-test-XXXXXX";
     cr_assert_not_null(mkdtemp(dir));
+    for (int i = 0; i < 5; i++) {
+        put(dir, NAMES[i]);
+        cr_assert_not(own_is(dir, &CORPUS_KIND), "%s", NAMES[i]);
+        cr_assert_eq(own_remove(dir, &CORPUS_KIND), E_USAGE);
+        char path[PATH_BYTES];
+        path_join(path, dir, NAMES[i]);
+        cr_assert_eq(unlink(path), 0);
+    }
     for (int i = 0; i < 5; i++) put(dir, NAMES[i]);
     cr_assert_not(own_is(dir, &CORPUS_KIND));
     cr_assert_eq(own_remove(dir, &CORPUS_KIND), E_USAGE);

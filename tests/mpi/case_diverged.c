@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "checkpoints/internal.h"
 #include "tests/mpi/case_checkpoint.h"
@@ -56,7 +57,7 @@ static void forge(const Fixture *f, int64_t step, int part, Dtype d, double valu
         tensors[t].dtype = d;
     }
     FileRecord *r = &files.files[part];
-    CHECK(stwriter__open(&w, path, tensors, TENSORS) == OK);
+    CHECK(unlink(path) == 0 && stwriter__open(&w, path, tensors, TENSORS) == OK);
     for (int t = 0; t < TENSORS; t++) {
         size_t count = (size_t)(tensors[t].bytes / dtype_bytes(d));
         for (size_t i = 0; i < count; i++) {
