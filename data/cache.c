@@ -96,6 +96,32 @@ Status cache__check_outside(const DataConfig *cfg, const char *key, const char *
     return OK;
 }
 
+// --- a corpus that is there ---
+
+Status cache__check_fixed(const DataConfig *cfg, Hash128 corpus) {
+    char dir[PATH_BYTES];
+    path_join(dir, cfg->cache, "corpus");
+    bool same = cfg->corpus.low == corpus.low && cfg->corpus.high == corpus.high;
+    if (!cfg->corpus_fixed || same || !own_is(dir, &CORPUS_KIND)) return OK;
+    FAIL(E_USAGE, "bring back the texts it was made from, or start a new run directory",
+         "%s: the corpus is not the one this run was trained on; what is there stays", dir);
+}
+
+Status cache__check_sample(const DataConfig *cfg) {
+    char dir[PATH_BYTES];
+    Index there;
+    path_join(dir, cfg->cache, "corpus");
+    Status st = index__read(&there, dir);
+    bool fetched = st == OK && !there.report.embedded_sample;
+    if (st == OK) index__free(&there);
+    err_clear();
+    if (!fetched) return OK;
+    FAIL(E_NETWORK,
+         "try again with network; data.offline=true prepares the small built-in text, best in "
+         "another data.cache",
+         "%s is made from packages that are out of reach now, and other settings", dir);
+}
+
 // --- lock ---
 
 // Rank 0 tries, all hear how it went and whether any of them is asked to stop.

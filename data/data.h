@@ -24,6 +24,8 @@ typedef struct DataConfig {
     // No key: a model knows it.
     bool eod_given;     // eod ends every document; else the tokenizer's own end token (bpe_end) does
     int eod;
+    bool corpus_fixed;  // a run that goes on must find this corpus: no other one takes its place (corpus_hash)
+    Hash128 corpus;
 } DataConfig;
 extern const Field DATA_FIELDS[];
 extern const int DATA_FIELD_COUNT;

@@ -100,6 +100,10 @@ void cleaning__report(CorpusReport *r, NormaliseCounts *counts, Comm *comm);
 extern const OwnKind CORPUS_KIND;  // CACHE/corpus, CACHE/corpus.tmp
 // E_USAGE when `path`, a value of `key`, is or lies inside of a directory of the cache that the program replaces.
 Status cache__check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
+// What a run stands on is not lost because its texts have changed: E_USAGE when cfg fixes another corpus than the new one.
+Status cache__check_fixed(const DataConfig *cfg, Hash128 corpus) CHECKED;
+// The built-in sample takes the place of nothing better: E_NETWORK when the corpus that is there was made from packages.
+Status cache__check_sample(const DataConfig *cfg) CHECKED;
 // A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or makes its own. All ranks
 // wait together, so that a signal to any of them ends the wait: E_STOPPED. *lock, on rank 0, is to be released in any
 // case. Collective(world).

@@ -116,20 +116,6 @@ static Status prep_reuse(Prep *p, bool *found) {
 
 // --- text ---
 
-// The sample takes the place of nothing better: a run may stand on the corpus that is there.
-static Status sample_check(const Prep *p) {
-    Index there;
-    Status st = index__read(&there, p->dir);
-    bool fetched = st == OK && !there.report.embedded_sample;
-    if (st == OK) index__free(&there);
-    err_clear();
-    if (!fetched) return OK;
-    FAIL(E_NETWORK,
-         "try again with network; data.offline=true prepares the small built-in text, best in "
-         "another data.cache",
-         "%s is made from packages that are out of reach now, and other settings", p->dir);
-}
-
 // One rank of each node downloads. Without the archive, every named source is replaced by its
 // built-in sample; a disk that fails is no such reason.
 static Status prep_fetch(Prep *p) {
@@ -153,7 +139,7 @@ static Status prep_fetch(Prep *p) {
     if (out_of_reach != 0) p->offline = true;
     p->index.report.embedded_sample = out_of_reach != 0;
     bool looks = out_of_reach != 0 && p->mesh->rank == 0;
-    return agree(looks ? sample_check(p) : OK, p->mesh->world);
+    return agree(looks ? cache__check_sample(p->cfg) : OK, p->mesh->world);
 }
 
 // All documents of a source. What reading leaves out is the same on all ranks.
@@ -418,6 +404,7 @@ static Status prep_pack(Prep *p) {
 // reads.
 static Status corpus_publish(Prep *p) {
     p->index.corpus = index__corpus_hash(&p->index);
+    TRY(cache__check_fixed(p->cfg, p->index.corpus));
     TRY(index__write(&p->index, p->tmp));
     TRY(dir_sync(p->tmp));
     TRY(own_replace(p->tmp, p->dir, &CORPUS_KIND));

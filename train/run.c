@@ -13,8 +13,26 @@ int64_t run_global_rows(const Run *run) {
     return run->cfg.train.batch_tokens / run->cfg.train.seq;
 }
 
+// That of the newest checkpoint; one that cannot be read is the business of run_resume.
+static void fix_corpus(DataConfig *data, const char *run_dir) {
+    char ckpt[PATH_BYTES], name[64], dir[PATH_BYTES];
+    int64_t step;
+    Manifest m;
+    path_join(ckpt, run_dir, "ckpt");
+    Status st = checkpoint_newest(ckpt, &step);
+    if (st == OK && step >= 0) {
+        snprintf(name, sizeof name, "step_%08lld", (long long)step);
+        path_join(dir, ckpt, name);
+        data->corpus_fixed = checkpoint_manifest(dir, &m) == OK;
+        if (data->corpus_fixed) data->corpus = m.corpus;
+        if (data->corpus_fixed) manifest_free(&m);
+    }
+    err_clear();
+}
+
 static Status open_corpus(Run *run) {
     char dir[PATH_BYTES];
+    if (run->mesh.rank == 0) fix_corpus(&run->cfg.data, run->cfg.train.run_dir);
     TRY(corpus_prepare(&run->corpus_report, &run->cfg.data, &run->mesh));
     path_join(dir, run->cfg.data.cache, "corpus");
     Status st = corpus_open(&run->corpus, dir);

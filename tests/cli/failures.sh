@@ -139,6 +139,8 @@ fails 64 'holds a run with another configuration' train 2 data.sources=other-tex
 cp -r "$source/data/sample" sample && rm -rf run cache && good 2 data.sources=sample
 echo 'A line that was not there before.' >>sample/kjv.txt
 fails 64 'the corpus is not the one this run was trained on' train 2 data.sources=sample train.keep=3
+cp "$source/data/sample/kjv.txt" sample/kjv.txt
+good 2 data.sources=sample train.keep=3
 fails 74 'no such directory' "$binary" generate --model nowhere --prompt x
 restore && truncate -s 1000 run/model/model.safetensors
 fails 65 'model.safetensors' "$binary" generate --model run/model --prompt x
