@@ -80,7 +80,7 @@ ended nohup $code 0 finished
 mkdir texts && for i in $(seq 80); do sed "s/ the / $i /" "$source/data/sample/kjv.txt" >texts/$i.txt; done
 train text data.sources=texts data.cache=texts-cache
 "${train[@]}" >log.txt 2>&1 & job=$!
-until [ -e text/.lock ]; do kill -0 $job || fail 'text ended early'; sleep 0.02; done
+until [ -e text/.sterna-run.lock ]; do kill -0 $job || fail 'text ended early'; sleep 0.02; done
 kill -TERM "$(ranks_of text)"
 code=0; wait $job || code=$?
 ended text $code 75 'stopped by SIGTERM while the text is prepared'
