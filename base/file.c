@@ -339,8 +339,8 @@ static bool draft_is_there(const Draft *d) {
     return lstat(d->path, &s) == 0 && s.st_dev == d->device && s.st_ino == d->inode;
 }
 
-// Brings the content to stable storage.
-static Status draft_sync(Draft *d) {
+Status draft_sync(Draft *d) {
+    if (d->fd < 0) return OK;
     int error = fsync(d->fd) == 0 || !d->plain ? 0 : errno;
     int fd = d->fd;
     d->fd = -1;

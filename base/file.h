@@ -60,7 +60,8 @@ typedef struct Draft {
 } Draft;
 // On failure, and after a commit that failed, the draft is to be dropped.
 Status draft_open(Draft *d, const char *path) CHECKED;
-Status draft_commit(Draft *d) CHECKED;  // fsync, rename
+Status draft_sync(Draft *d) CHECKED;    // fsync, close: for several that are to take their places together
+Status draft_commit(Draft *d) CHECKED;  // the same if need be, rename
 void draft_drop(Draft *d);              // removes what was not committed; accepts a committed one
 
 // "cannot <verb> <path>: <reason>" with a hint that fits the error number. E_IO, E_NOMEM.

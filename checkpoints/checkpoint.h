@@ -98,8 +98,8 @@ Status checkpoint_newest(const char *ckpt_dir, int64_t *step) CHECKED;
 Status checkpoint_check_places(const char *ckpt_dir) CHECKED;
 // Collective. Newest step whose manifest and checksums are valid on all ranks; *step = -1 when there is none at all.
 // Damaged ones, and those with a value that is not finite, are reported by log_warn, passed over and renamed; when all are:
-// E_FORMAT or E_DIVERGED, for starting over would bury them. One that cannot be read (E_IO, E_NOMEM) or was written by a
-// newer version (E_NEWER) ends the search, and nothing is renamed.
+// E_FORMAT or E_DIVERGED, for starting over would bury them. One that cannot be read (E_IO, E_NOMEM) was written by a
+// newer version (E_NEWER) or lies under another step's name (E_USAGE) ends the search, and nothing is renamed.
 Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CHECKED;
 // Collective. Fills the slices; shapes must match, else E_FORMAT. F32 is widened where a real is a double, with a line in the
 // log; F64 is not narrowed: E_USAGE.

@@ -16,6 +16,7 @@ typedef struct Export {
     Dtype dtype;
     int *shard_of;  // per row
     int shards;
+    Draft *drafts;  // per shard
     uint64_t total_bytes;
 } Export;
 
@@ -55,8 +56,8 @@ static StSource source_of(const Param *p, Dtype dtype) {
     return s;
 }
 
-// The rows of one shard in their order. The file appears whole or not at all.
-static Status write_shard(const Export *e, int shard) {
+// The rows of one shard in their order.
+static Status draft_shard(const Export *e, int shard) {
     StSource *sources = calloc((size_t)e->ps->count + 1, sizeof *sources);
     if (sources == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to export", e->dir);
@@ -67,7 +68,7 @@ static Status write_shard(const Export *e, int shard) {
     char name[FILE_NAME_BYTES], path[PATH_BYTES];
     shard_name(name, shard, e->shards);
     path_join(path, e->dir, name);
-    Status st = st_write(path, sources, count);
+    Status st = st__draft(&e->drafts[shard], path, sources, count);
     free(sources);
     return st;
 }
@@ -110,11 +111,28 @@ static Status check_values(const ParamSet *ps, const char *dir, Dtype dtype) {
     return OK;
 }
 
-static Status export_all(Export *e, uint64_t max_shard_bytes) {
-    plan_shards(e, max_shard_bytes);
-    for (int i = 0; i < e->shards; i++) TRY(write_shard(e, i));
+// All of an earlier export stays while the new one can still fail for want of room.
+static Status export_all(const Export *e) {
+    for (int i = 0; i < e->shards; i++) TRY(draft_shard(e, i));
+    for (int i = 0; i < e->shards; i++) TRY(draft_commit(&e->drafts[i]));
     if (e->shards > 1) TRY(write_index(e));  // last: an index stands for a complete set
     return remove_stale(e);                  // a reader takes the single file while there are both
+}
+
+static Status export_open(Export *e, uint64_t max_shard_bytes) {
+    e->shard_of = calloc((size_t)e->ps->count + 1, sizeof *e->shard_of);
+    if (e->shard_of != NULL) plan_shards(e, max_shard_bytes);
+    if (e->shard_of != NULL) e->drafts = calloc((size_t)e->shards, sizeof *e->drafts);
+    if (e->drafts == NULL)
+        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to export", e->dir);
+    for (int i = 0; i < e->shards; i++) e->drafts[i].fd = -1;
+    return OK;
+}
+
+static void export_close(Export *e) {
+    for (int i = 0; e->drafts != NULL && i < e->shards; i++) draft_drop(&e->drafts[i]);
+    free(e->drafts);
+    free(e->shard_of);
 }
 
 Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_shard_bytes) {
@@ -123,11 +141,9 @@ Status hf_export(const ParamSet *ps, const char *dir, Dtype dtype, uint64_t max_
     TRY(check_values(ps, dir, dtype));
     TRY(hf_dir_take(dir));
     Export e = {.ps = ps, .dir = dir, .dtype = dtype};
-    e.shard_of = calloc((size_t)ps->count + 1, sizeof *e.shard_of);
-    if (e.shard_of == NULL)
-        FAIL(E_NOMEM, "free memory on this machine", "%s: no memory to export", dir);
-    Status st = export_all(&e, max_shard_bytes);
-    free(e.shard_of);
+    Status st = export_open(&e, max_shard_bytes);
+    if (st == OK) st = export_all(&e);
+    export_close(&e);
     return st;
 }
 

@@ -55,6 +55,8 @@ typedef struct StWriter {
 Status stwriter__open(StWriter *w, const char *path, StTensor *tensors, int count) CHECKED;
 // The same, to an open file, which the writer takes; `path` is for messages.
 Status stwriter__begin(StWriter *w, int fd, const char *path, StTensor *tensors, int count) CHECKED;
+// A whole file, on the disk but not in its place yet. On failure, too, the draft is to be dropped.
+Status st__draft(Draft *d, const char *path, const StSource *src, int count) CHECKED;
 Status stwriter__data(StWriter *w, const void *data, size_t bytes) CHECKED;
 Status stwriter__sync(StWriter *w) CHECKED;  // all data must have come; fsync, close
 void stwriter__close(StWriter *w);           // gives up; accepts a closed one
@@ -78,7 +80,7 @@ typedef struct FileTable {
 // layouts name the tensors of each file, for people who read the manifest.
 Status manifest__write(const char *step_dir, const Manifest *m, const FileTable *files,
                        const CkptPart *parts) CHECKED;
-// E_MISSING: no such file. E_NEWER, E_FORMAT: as it says.
+// E_MISSING: no such file. E_NEWER, E_FORMAT: as it says. E_USAGE: under the name of another step.
 Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) CHECKED;
 void filetable__free(FileTable *files);
 Status files__look(const char *step_dir, const FileTable *files) CHECKED;  // E_MISSING: one is not there

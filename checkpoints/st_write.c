@@ -151,27 +151,32 @@ static Status write_converted(StWriter *w, const StSource *src) {
     return st;
 }
 
-static Status write_tensors(StWriter *w, const Draft *d, const StSource *src, int count) {
+static Status write_tensors(const Draft *d, const StSource *src, int count) {
+    StWriter w;  // borrows the draft's descriptor
     StTensor *tensors = calloc((size_t)count + 1, sizeof *tensors);
     if (tensors == NULL)
         FAIL(E_NOMEM, "free memory on this machine", "%s: no memory for its header", d->path);
     for (int i = 0; i < count; i++) tensors[i] = src[i].t;
-    Status st = stwriter__begin(w, d->fd, d->path, tensors, count);
+    Status st = stwriter__begin(&w, d->fd, d->path, tensors, count);
     for (int i = 0; i < count && st == OK; i++) {
         StSource one = {tensors[i], src[i].data};
-        st = write_converted(w, &one);
+        st = write_converted(&w, &one);
     }
     free(tensors);
     return st;
 }
 
+Status st__draft(Draft *d, const char *path, const StSource *src, int count) {
+    for (int i = 0; i < count; i++) TRY(source__check(path, &src[i]));
+    TRY(draft_open(d, path));
+    TRY(write_tensors(d, src, count));
+    return draft_sync(d);
+}
+
 // The old file stays whole until the new one is.
 Status st_write(const char *path, const StSource *src, int count) {
-    for (int i = 0; i < count; i++) TRY(source__check(path, &src[i]));
-    Draft d;
-    StWriter w = {.fd = -1};  // borrows the draft's descriptor
-    Status st = draft_open(&d, path);
-    if (st == OK) st = write_tensors(&w, &d, src, count);
+    Draft d = {.fd = -1};
+    Status st = st__draft(&d, path, src, count);
     if (st == OK) st = draft_commit(&d);
     draft_drop(&d);
     return st;

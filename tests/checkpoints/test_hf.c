@@ -106,6 +106,21 @@ Test(hf, an_export_replaces_one_of_the_other_kind) {
     params_free(&b);
 }
 
+// The draft of the last shard cannot be made.
+Test(hf, an_export_that_fails_midway_leaves_the_earlier_one) {
+    ParamSet a = rows_new(true), b = rows_new(true);
+    export(&a, "a", DTYPE_F32, 100);
+    a.rows[0].data[0] = 5;
+    cr_assert_eq(dir_make(scratch_path("a/model-00003-of-00003.safetensors" DRAFT_SUFFIX)), OK);
+    cr_assert_eq(hf_export(&a, scratch_path("a"), DTYPE_F32, 100), E_IO);
+    a.rows[0].data[0] = 2;
+    cr_assert_eq(import(&b, "a", false), OK, "%s", err_message());
+    expect_same_rows(&a, &b);
+    cr_assert(!path_exists(scratch_path("a/model-00001-of-00003.safetensors" DRAFT_SUFFIX)));
+    params_free(&a);
+    params_free(&b);
+}
+
 static void expect_diverged(Status st, const char *cause) {
     cr_assert_eq(st, E_DIVERGED, "%s", status_name(st));
     cr_assert_not_null(strstr(err_message(), cause), "'%s' is not in: %s", cause, err_message());
