@@ -272,22 +272,3 @@ Status json_opt_text(const char **out, const JsonAt *object, const char *key) {
     TRY(json_member(&v, object, key));
     return json_kind(&v) == J_NONE ? OK : json_text(out, &v);
 }
-
-Status json_opt_ints(int64_t *out, size_t *count, size_t most, const JsonAt *object,
-                     const char *key) {
-    JsonAt v, item;
-    TRY(json_member(&v, object, key));
-    if (json_kind(&v) == J_NONE) return OK;
-    if (json_kind(&v) != J_LIST) {
-        if (json_kind(&v) != J_NUMBER) return json_refuse(&v, "a whole number or a list of them");
-        *count = 1;
-        return json_int(out, &v);
-    }
-    if (json_count(&v) > most) return json_refuse(&v, "a list of at most %zu", most);
-    for (size_t i = 0; i < json_count(&v); i++) {
-        TRY(json_item(&item, &v, i));
-        TRY(json_int(&out[i], &item));
-    }
-    *count = json_count(&v);
-    return OK;
-}

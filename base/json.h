@@ -63,9 +63,6 @@ Status json_opt_int(int64_t *out, const JsonAt *object, const char *key) CHECKED
 Status json_opt_number(double *out, const JsonAt *object, const char *key) CHECKED;
 Status json_opt_bool(bool *out, const JsonAt *object, const char *key) CHECKED;
 Status json_opt_text(const char **out, const JsonAt *object, const char *key) CHECKED;
-// One integer, or a list of at most `most`; *count says how many.
-Status json_opt_ints(int64_t *out, size_t *count, size_t most, const JsonAt *object,
-                     const char *key) CHECKED;
 
 // Writer: builds text in memory; commas, escapes and nesting are its business. Errors cannot happen but
 // for memory (ASSERT). key may be NULL inside arrays and at the top.

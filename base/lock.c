@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,18 +68,49 @@ static bool is_foreign(const Owner *o) {
     return o->pid > 0 && strcmp(o->host, self.host) != 0;
 }
 
-// The guard is there. *gone: it was a dead process's, and is no more.
-static Status guard_judge(const char *guard, bool *gone, bool *held, LockHolder holder) {
+// A name in the host's memory that one process can have, and that ends with it: it guards the
+// moment between reading a dead process's guard and removing it, in which another process of this
+// host might put its own there. -1: taken.
+static int takeover_begin(void) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0sterna-guard"};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof name) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+// *gone: there is no guard any more.
+static Status guard_read(Owner *o, bool *gone, const char *guard) {
     int fd = open(guard, O_RDONLY | O_CLOEXEC);
     *gone = fd < 0 && errno == ENOENT;
     if (*gone) return OK;
     if (fd < 0) return file_failed("open", guard, errno);
-    Owner o = owner_read(fd);
+    *o = owner_read(fd);
     close(fd);
-    if (is_stale(&o)) {
+    return OK;
+}
+
+// From a dead process. A living one may have been faster: *o is then its owner, as far as that is
+// known.
+static Status guard_take_over(Owner *o, bool *gone, const char *guard) {
+    int turn = takeover_begin();
+    o->pid = 0;
+    if (turn < 0) return OK;
+    Status st = guard_read(o, gone, guard);
+    if (st == OK && !*gone && is_stale(o)) {
         *gone = true;
-        return file_remove(guard);
+        st = file_remove(guard);
     }
+    close(turn);
+    return st;
+}
+
+// The guard is there. *gone: it was a dead process's, and is no more.
+static Status guard_judge(const char *guard, bool *gone, bool *held, LockHolder holder) {
+    Owner o;
+    TRY(guard_read(&o, gone, guard));
+    if (!*gone && is_stale(&o)) TRY(guard_take_over(&o, gone, guard));
+    if (*gone) return OK;
     owner_text(holder, &o);
     if (is_foreign(&o))
         FAIL(E_USAGE, "wait for it; if it does not run any more, remove that file",

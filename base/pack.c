@@ -228,10 +228,6 @@ static const PackValue *find(const PackValue *map, const char *key) {
     return NULL;
 }
 
-bool pack_has(const PackValue *map, const char *key) {
-    return find(map, key) != NULL;
-}
-
 static Status refuse(const PackValue *v, const char *key, const char *expected) {
     FAIL(E_FORMAT, HINT, "'%s' %s: %s is expected", key,
          v == NULL ? "is missing" : "has another type or size", expected);

@@ -35,7 +35,6 @@ Status pack_f64(double *out, const PackValue *map, const char *key) CHECKED;  //
 Status pack_bool(bool *out, const PackValue *map, const char *key) CHECKED;
 Status pack_text(char *out, size_t capacity, const PackValue *map, const char *key) CHECKED;  // must fit
 Status pack_bytes(const void **out, uint32_t *bytes, const PackValue *map, const char *key) CHECKED;
-bool pack_has(const PackValue *map, const char *key);  // for members that older files do not have
 Status pack_item(const PackValue **out, const PackValue *array, uint32_t index) CHECKED;
 Status pack_item_u64(uint64_t *out, const PackValue *array, uint32_t index) CHECKED;
 Status pack_item_i64(int64_t *out, const PackValue *array, uint32_t index) CHECKED;

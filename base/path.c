@@ -19,11 +19,6 @@ static bool same_file(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-bool path_is_same(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && same_file(&x, &y);
-}
-
 // Cuts the last name off; ends with "/" or, where no part is left, with ".": true.
 static bool cut_name(char *path) {
     size_t n = strlen(path);

@@ -4,7 +4,5 @@
 
 #include <stdbool.h>
 
-// Both exist and are the same file or directory.
-bool path_is_same(const char *a, const char *b);
 // `inner` is `outer` or lies below it. What does not exist yet lies where it would be made.
 bool path_is_within(const char *inner, const char *outer);

@@ -103,8 +103,10 @@ Status cache__check_fixed(const DataConfig *cfg, Hash128 corpus) {
     path_join(dir, cfg->cache, "corpus");
     bool same = cfg->corpus.low == corpus.low && cfg->corpus.high == corpus.high;
     if (!cfg->corpus_fixed || same || !own_is(dir, &CORPUS_KIND)) return OK;
-    FAIL(E_USAGE, "bring back the texts it was made from, or start a new run directory",
-         "%s: the corpus is not the one this run was trained on; what is there stays", dir);
+    FAIL(
+        E_USAGE,
+        "bring back its texts, or the version of sterna that made it, or start a new run directory",
+        "%s: the corpus is not the one this run was trained on; what is there stays", dir);
 }
 
 Status cache__check_sample(const DataConfig *cfg) {

@@ -179,10 +179,11 @@ static Status check_utf8(Slice text, TextLook *look, double max_invalid, const c
     look->refused = g.what;
     if (g.what == NULL) return OK;
     if (g.iconv != NULL) {
-        snprintf(
-            hint, sizeof hint,
-            "convert it: iconv -f %s -t UTF-8 FILE; data.max_invalid says how much may be invalid",
-            g.iconv);
+        snprintf(hint, sizeof hint,
+                 "convert it: iconv -f %s -t UTF-8 FILE; for data.sources data.max_invalid says "
+                 "how much "
+                 "may be invalid",
+                 g.iconv);
     }
     if (n.invalid == 0)
         FAIL(E_FORMAT, hint, "%s: not text in UTF-8: it looks like %s", name, g.what);

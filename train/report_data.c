@@ -78,7 +78,8 @@ typedef struct Line {
     const char *kind;
     int64_t step, tokens_seen, tokens;
     bool final;
-    int lost;  // values that were not finite: the writer puts null there, as JSON has no word for them
+    int lost;  // values that were not finite: the writer puts null there, as JSON has no word for
+               // them
     double loss, lr, gnorm, tok_s, step_s, bits, nats;
 } Line;
 
@@ -337,13 +338,20 @@ static Status keep_newest(const char *name, void *user) {
 static void read_samples(Report *r) {
     char dir[PATH_BYTES], path[PATH_BYTES];
     path_join(dir, r->dir, "samples");
-    if (!path_is_dir(dir) || dir_each(dir, keep_newest, r) != OK) return;
+    Status st = path_look(dir);
+    if (st == OK) st = dir_each(dir, keep_newest, r);
+    bool whole = st == OK || st == E_MISSING;
     for (int i = 0; i < r->sample_count; i++) {
         Sample *s = &r->sample[i];
         path_join(path, dir, s->name);
-        if (file_read(path, &s->text, &s->bytes) != OK) s->text = NULL, s->bytes = 0;
+        if (file_read(path, &s->text, &s->bytes) != OK) {
+            whole = false;
+            s->text = NULL;
+            s->bytes = 0;
+        }
         if (s->bytes > SAMPLE_MOST) s->bytes = SAMPLE_MOST;
     }
+    if (!whole) note_unreadable(r, "samples");
 }
 
 Status report__read(Report *r, const char *run_dir) {

@@ -38,7 +38,9 @@ static bool run_knows(const char *path, const void *user) {
     for (int i = 0; i < 2; i++) {
         char config[PATH_BYTES];
         path_join(config, path, NAMES[i]);
-        if (path_exists(config) && !path_is_dir(config)) return true;
+        bool known = path_look(config) != E_MISSING && !path_is_dir(config);
+        err_clear();
+        if (known) return true;
     }
     return false;
 }

@@ -174,7 +174,9 @@ static bool same_hash(Hash128 a, Hash128 b) {
 
 static Status check_corpus(const Run *run, const Manifest *m) {
     if (same_hash(m->corpus, corpus_hash(run->corpus))) return OK;
-    FAIL(E_USAGE, "restore the corpus, or start a new run directory",
+    FAIL(E_USAGE,
+         "bring back its texts, or the version of sterna that made it, or start a new run "
+         "directory",
          "%s: the corpus is not the one this run was trained on", run->cfg.data.cache);
 }
 

@@ -129,14 +129,16 @@ static bool text_names(const char *name, const void *user) {
     return strcmp(name, MARK) == 0 || path_wanted(name, source->wanted);
 }
 
-// The mark of a complete directory is older than the one of every directory that is ours.
+// The mark of a complete directory is older than the one of every directory that is ours. One that
+// cannot be read is met again by whoever wants to read it.
 static bool text_knows(const char *path, const void *user) {
     static const char BEGINS[] = "sterna source ";
     char mark[PATH_BYTES], *text = NULL;
     (void)user;
     path_join(mark, path, MARK);
-    bool known = path_exists(mark) && file_read(mark, &text, NULL) == OK &&
-                 strncmp(text, BEGINS, sizeof BEGINS - 1) == 0;
+    Status st = path_look(mark);
+    if (st == OK) st = file_read(mark, &text, NULL);
+    bool known = st == OK ? strncmp(text, BEGINS, sizeof BEGINS - 1) == 0 : st != E_MISSING;
     free(text);
     err_clear();
     return known;

@@ -71,8 +71,7 @@ Test(json, null_and_absence_leave_the_default) {
     JsonAt top = top_of(r), list_at;
     static const char *const KEYS[] = {"n", "none"};
     for (int i = 0; i < 2; i++) {
-        int64_t whole = 5, list[2] = {7, 8};
-        size_t count = 2;
+        int64_t whole = 5;
         double number = 2.5;
         bool flag = true;
         const char *text = "kept";
@@ -80,8 +79,7 @@ Test(json, null_and_absence_leave_the_default) {
         EXPECT_OK(json_opt_number(&number, &top, KEYS[i]));
         EXPECT_OK(json_opt_bool(&flag, &top, KEYS[i]));
         EXPECT_OK(json_opt_text(&text, &top, KEYS[i]));
-        EXPECT_OK(json_opt_ints(list, &count, 2, &top, KEYS[i]));
-        cr_expect(whole == 5 && number == 2.5 && flag && count == 2 && list[1] == 8);
+        cr_expect(whole == 5 && number == 2.5 && flag);
         cr_expect_str_eq(text, "kept");
         EXPECT_FAIL(json_need_int(&whole, &top, KEYS[i]), E_FORMAT, KEYS[i]);
         EXPECT_FAIL(json_need_text(&text, &top, KEYS[i]), E_FORMAT, KEYS[i]);
@@ -93,8 +91,7 @@ Test(json, null_and_absence_leave_the_default) {
 // A getter and the kinds of values it takes: b n i t l o for bool, fraction, integer, text, list,
 // object.
 static Status get_as(char getter, const JsonAt *top, const char *key) {
-    int64_t whole, list[2];
-    size_t count;
+    int64_t whole;
     double number;
     bool flag;
     const char *text;
@@ -108,8 +105,6 @@ static Status get_as(char getter, const JsonAt *top, const char *key) {
         return json_opt_bool(&flag, top, key);
     case 't':
         return json_opt_text(&text, top, key);
-    case 's':
-        return json_opt_ints(list, &count, 2, top, key);
     case 'l':
         return json_need_list(&v, top, key);
     default:
@@ -124,8 +119,7 @@ Test(json, no_getter_takes_another_type) {
     static const struct {
         char getter;
         const char *takes;
-    } GETTERS[] = {{'i', "i"},  {'n', "in"}, {'b', "b"}, {'t', "t"},
-                   {'s', "il"}, {'l', "l"},  {'o', "o"}};
+    } GETTERS[] = {{'i', "i"}, {'n', "in"}, {'b', "b"}, {'t', "t"}, {'l', "l"}, {'o', "o"}};
     JsonAt top = top_of(r);
     for (size_t g = 0; g < sizeof GETTERS / sizeof GETTERS[0]; g++) {
         for (const char *c = "bnitlo"; *c != '\0'; c++) {
@@ -177,25 +171,6 @@ Test(json, texts_with_nul_are_no_c_strings) {
     EXPECT_OK(json_member(&v, &top, "t"));
     EXPECT_OK(json_bytes(&text, &bytes, &v));
     cr_expect(bytes == 7 && memcmp(text, "llama\0x", 7) == 0);
-    json_close(r);
-}
-
-Test(json, one_integer_or_a_list_of_them) {
-    Json *r;
-    ASSERT_OK(parse(&r, "{\"one\": 7, \"two\": [1, 2.0], \"none\": [], \"many\": [1, 2, 3], "
-                        "\"odd\": [1, \"2\"], \"half\": 0.5}"));
-    JsonAt top = top_of(r);
-    int64_t out[2];
-    size_t count = 9;
-    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "one"));
-    cr_expect(count == 1 && out[0] == 7);
-    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "two"));
-    cr_expect(count == 2 && out[0] == 1 && out[1] == 2);
-    EXPECT_OK(json_opt_ints(out, &count, 2, &top, "none"));
-    cr_expect_eq(count, 0);
-    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "many"), E_FORMAT, "at most 2");
-    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "odd"), E_FORMAT, "odd[1] = \"2\"");
-    EXPECT_FAIL(json_opt_ints(out, &count, 2, &top, "half"), E_FORMAT, "half = 0.5");
     json_close(r);
 }
 

@@ -211,6 +211,49 @@ Test(lock, only_a_dead_process_of_this_host_loses_its_guard) {
     cr_expect(held && guard_is_there());
 }
 
+// One of those that wait for `go`, try, answer and keep what they have until `end` is closed.
+static void contend(int go, int answer, int end) {
+    char c;
+    bool held;
+    LockHolder holder;
+    Lock l;
+    if (read(go, &c, 1) != 1) _exit(1);
+    Status st = lock_try(&l, path, &held, holder);
+    c = st != OK ? 'e' : held ? 'n' : 'y';
+    bool told = write(answer, &c, 1) == 1;
+    _exit(read(end, &c, 1) == 0 && told ? 0 : 1);
+}
+
+Test(lock, one_process_takes_over_a_dead_ones_guard) {
+    enum { ROUNDS = 100, PROCESSES = 4 };
+    char host[256] = "", text[300], c;
+    no_locks = ENOLCK;
+    gethostname(host, sizeof host - 1);
+    pid_t dead = fork();
+    if (dead == 0) _exit(0);
+    waitpid(dead, NULL, 0);
+    snprintf(text, sizeof text, "%s %ld\n", host, (long)dead);
+    for (int round = 0; round < ROUNDS; round++) {
+        int go[2], answer[2], end[2], taken = 0;
+        guard_write(text);
+        cr_assert(pipe(go) == 0 && pipe(answer) == 0 && pipe(end) == 0);
+        for (int p = 0; p < PROCESSES; p++) {
+            if (fork() != 0) continue;
+            close(end[1]);
+            contend(go[0], answer[1], end[0]);
+        }
+        cr_assert_eq(write(go[1], "4444", PROCESSES), PROCESSES);
+        for (int p = 0; p < PROCESSES; p++) {
+            cr_assert(read(answer[0], &c, 1) == 1 && c != 'e', "%c", c);
+            taken += c == 'y';
+        }
+        close(end[1]);
+        for (int p = 0; p < PROCESSES; p++) wait(NULL);
+        close(end[0]), close(go[0]), close(go[1]), close(answer[0]), close(answer[1]);
+        cr_assert_eq(taken, 1, "round %d: %d processes hold one lock", round, taken);
+    }
+}
+
 // As kernels before 3.15 answer.
 Test(lock, flock_stands_in_for_locks_of_descriptions) {
     no_locks = EINVAL;

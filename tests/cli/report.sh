@@ -74,7 +74,7 @@ for file in metrics.jsonl corpus.json comm.json compressors.json exit.json confi
   head -c 3000 "$binary" >rubbish/$file
 done
 "$binary" report rubbish >table.txt
-says 'corpus.json, compressors.json, comm.json, exit.json cannot be read' rubbish/report.html
+says 'corpus.json, compressors.json, comm.json, exit.json, samples cannot be read' rubbish/report.html
 says 'files not readable         corpus.json' table.txt
 mkdir types && echo '{"sources":{"a":1},"parameters":"many","bytes_per_token":[],"model":7}' >types/corpus.json
 echo '[1,2]' >types/compressors.json && echo '"text"' >types/exit.json

@@ -112,7 +112,7 @@ static void walk_pack(const PackValue *v, int depth) {
             ASSERT(memchr(text, 0, sizeof text) != NULL), is++;
         if (pack_bytes(&data, &bytes, v, KEYS[k]) == OK)
             ASSERT(bytes == 0 || hash64(data, bytes) != 1), is++;
-        ASSERT(is == 0 || pack_has(v, KEYS[k]));
+        ASSERT(is <= 3);  // a whole number is one of each kind
         ASSERT(depth < 64);
         if (pack_map(&inner, v, KEYS[k]) == OK) walk_pack(inner, depth + 1);
         if (pack_array(&inner, &bytes, v, KEYS[k]) != OK) continue;
