@@ -16,15 +16,14 @@
 #include <cblas.h>
 
 #include "base/status.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/progress.h"
 #include "tensor/threads.h"
 
 #ifdef STERNA_F64
 #define CBLAS_GEMM cblas_dgemm
-#define CBLAS_GEMV cblas_dgemv
 #else
 #define CBLAS_GEMM cblas_sgemm
-#define CBLAS_GEMV cblas_sgemv
 #endif
 
 enum {
@@ -94,22 +93,6 @@ static void scale_rows(int M, int N, real beta, real *C, int ldc) {
     }
 }
 
-// One row a (K) times B, as in generation: gemm would first copy all of B into the order of its
-// microkernels.
-static void row_product(GemmOp opb, int N, int K, real alpha, const real *a, int step_a,
-                        const real *B, int ldb, real beta, real *c) {
-    if (opb == GEMM_T)
-        CBLAS_GEMV(CblasRowMajor, CblasNoTrans, N, K, alpha, B, ldb, a, step_a, beta, c, 1);
-    else
-        CBLAS_GEMV(CblasRowMajor, CblasTrans, K, N, alpha, B, ldb, a, step_a, beta, c, 1);
-}
-
-// gemv forks for far less than gemm does, which costs more than the copy where cores are busy.
-static bool is_row_product(int M, int N, int K) {
-    return M == 1 &&
-           (omp_in_parallel() || threads_chosen() == 1 || products_feed_threads((double)N * K));
-}
-
 void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A, int lda,
           const real *B, int ldb, real beta, real *C, int ldc) {
     ASSERT(M >= 0 && N >= 0 && K >= 0);
@@ -118,12 +101,9 @@ void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A
         scale_rows(M, N, beta, C, ldc);
         return;
     }
-    if (is_row_product(M, N, K))
-        row_product(opb, N, K, alpha, A, opa == GEMM_T ? lda : 1, B, ldb, beta, C);
-    else
-        CBLAS_GEMM(CblasRowMajor, opa == GEMM_T ? CblasTrans : CblasNoTrans,
-                   opb == GEMM_T ? CblasTrans : CblasNoTrans, M, N, K, alpha, A, lda, B, ldb, beta,
-                   C, ldc);
+    CBLAS_GEMM(CblasRowMajor, opa == GEMM_T ? CblasTrans : CblasNoTrans,
+               opb == GEMM_T ? CblasTrans : CblasNoTrans, M, N, K, alpha, A, lda, B, ldb, beta, C,
+               ldc);
     count_product(M, N, K);
 }
 
@@ -166,6 +146,11 @@ static void product_threaded(const Product *p) {
 
 void linear_forward(real *out, int ld_out, const real *inp, int ld_inp, const real *weight, int N,
                     int C, int O) {
+    if (N == 1) {
+        matvec_forward(out, weight, inp, O, C);
+        count_product(1, O, C);
+        return;
+    }
     Product p = {GEMM_N, GEMM_T, N, O, C, inp, weight, out, ld_inp, C, ld_out, 0};
     product_threaded(&p);
 }

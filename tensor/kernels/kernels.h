@@ -39,6 +39,9 @@ void rmsnorm_backward(real *restrict dinp, real *restrict dgain, const real *res
                       const real *restrict inp, const real *restrict gain, const real *restrict rho,
                       int N, int C);
 
+// ---- matvec.c: y = W x, read once, for generation ----------------------------------------------
+void matvec_forward(real *restrict y, const real *restrict W, const real *restrict x, int O, int C);  // (O), (O,C), (C)
+
 // ---- glu.c: activations and gated products -----------------------------------------------------
 // silu(z) = z * sigmoid(z)
 void silu_forward(real *restrict out, int ld_out, const real *restrict inp, int ld_inp, int N, int C);
