@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/finite.h"
 #include "base/rng.h"
@@ -85,28 +86,15 @@ int sample_next(const real *logits, int V, const SampleConfig *cfg, int row, int
 
 // ---- generation --------------------------------------------------------------------------------
 
-// A rectangle of tokens at given positions, for forward passes with a state.
-typedef struct Window {
-    int32_t *tokens;
-    int64_t *pos;
-    int *first;
-    uint8_t *start;
-} Window;
-
 typedef struct Generation {
     Model *m;
     Tape *tp;
-    DecodeState *all;  // one row a prompt
-    Window w;
-    real *logits;  // (rows,V): of the next token
-    int *next;     // (rows), -1: the row has ended
+    DecodeState *all;       // one row a prompt
+    BatchRoom chunk, step;  // of one prompt, and of all rows
+    real *logits;           // (rows,V): of the next token
+    int *next;              // (rows), -1: the row has ended
     int rows;
 } Generation;
-
-static Batch window_batch(const Window *w, int B, int T) {
-    return (Batch){.seq = {.B = B, .T = T, .pos = w->pos, .first = w->first, .start = w->start},
-                   .tokens = w->tokens};
-}
 
 // Logits of the last of a row's n tokens.
 static Tensor *last_logits(Generation *g, Tensor *hidden, int n) {
@@ -117,7 +105,11 @@ static Tensor *last_logits(Generation *g, Tensor *hidden, int n) {
 }
 
 static Status generation_reserve(Generation *g) {
-    Batch chunk = window_batch(&g->w, 1, PREFILL_CHUNK), step = window_batch(&g->w, g->rows, 1);
+    Batch chunk, step;
+    TRY(batch_open(&g->chunk, PREFILL_CHUNK, 1, 0));
+    TRY(batch_shape(&g->chunk, 1, PREFILL_CHUNK, &chunk));
+    TRY(batch_open(&g->step, 1, 1, 0));
+    TRY(batch_shape(&g->step, g->rows, 1, &step));
     tape_dry(g->tp, false);
     last_logits(g, model_hidden(g->tp, g->m, &chunk, g->all), PREFILL_CHUNK);
     tape_dry(g->tp, false);
@@ -127,14 +119,9 @@ static Status generation_reserve(Generation *g) {
 
 static Status generation_open(Generation *g, Model *m, int rows) {
     *g = (Generation){.m = m, .tp = tape_new(), .rows = rows};
-    size_t room = (size_t)(rows > PREFILL_CHUNK ? rows : PREFILL_CHUNK);
-    g->w.tokens = calloc(room, sizeof *g->w.tokens);
-    g->w.pos = calloc(room, sizeof *g->w.pos);
-    g->w.first = calloc(room, sizeof *g->w.first);
-    g->w.start = calloc(room, sizeof *g->w.start);
     g->logits = calloc((size_t)rows * (size_t)m->cfg.vocab, sizeof *g->logits);
     g->next = calloc((size_t)rows, sizeof *g->next);
-    if (!g->w.tokens || !g->w.pos || !g->w.first || !g->w.start || !g->logits || !g->next) {
+    if (!g->logits || !g->next) {
         FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d prompts", rows);
     }
     TRY(decode_open(&g->all, m, rows));
@@ -144,26 +131,28 @@ static Status generation_open(Generation *g, Model *m, int rows) {
 static void generation_close(Generation *g) {
     decode_close(g->all);
     tape_free(g->tp);
-    free(g->w.tokens);
-    free(g->w.pos);
-    free(g->w.first);
-    free(g->w.start);
+    batch_close(&g->chunk);
+    batch_close(&g->step);
     free(g->logits);
     free(g->next);
 }
 
-// Runs one prompt in chunks on a fresh state of its own, then copies that into row r. Only the last token's
-// logits are kept.
+// As many rows as were reserved.
+static void must(Status st) {
+    ASSERT(st == OK);
+}
+
+// Runs one prompt in chunks on a fresh state of its own, then copies that into row r. Only the last
+// token's logits are kept.
 static void prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
     int V = g->m->cfg.vocab;
     for (int done = 0; done < p->count;) {
         int n = p->count - done < PREFILL_CHUNK ? p->count - done : PREFILL_CHUNK;
-        for (int i = 0; i < n; i++) {
-            g->w.tokens[i] = p->ids[done + i];
-            g->w.pos[i] = done + i;
-        }
+        must(batch_begin(&g->chunk, 1, n));
+        memcpy(batch_next_tokens(&g->chunk), p->ids + done, (size_t)n * sizeof *p->ids);
+        batch_continue_row(&g->chunk, done);
         done += n;
-        Batch b = window_batch(&g->w, 1, n);
+        Batch b = batch_view(&g->chunk);
         tape_begin(g->tp, false);
         Tensor *hidden = model_hidden(g->tp, g->m, &b, alone);
         if (done < p->count) continue;
@@ -191,11 +180,12 @@ static Status prefill_all(Generation *g, const Prompt *prompts) {
 
 // One step of all rows together; ended rows ride along on token 0.
 static void decode_step(Generation *g) {
+    must(batch_begin(&g->step, g->rows, 1));
     for (int r = 0; r < g->rows; r++) {
-        g->w.tokens[r] = g->next[r] < 0 ? 0 : g->next[r];
-        g->w.pos[r] = decode_pos(g->all)[r];
+        *batch_next_tokens(&g->step) = g->next[r] < 0 ? 0 : g->next[r];
+        batch_continue_row(&g->step, decode_pos(g->all)[r]);
     }
-    Batch b = window_batch(&g->w, g->rows, 1);
+    Batch b = batch_view(&g->step);
     tape_begin(g->tp, false);
     Tensor *logits = model_logits(g->tp, g->m, &b, g->all);
     size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;

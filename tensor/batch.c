@@ -15,13 +15,33 @@ Status batch_open(BatchRoom *r, int T, int sp, int sp_rank) {
     return OK;
 }
 
+// The arrays with an element a token, and how large that is.
+static const struct {
+    size_t offset, bytes;
+} ARRAYS[] = {
+    {offsetof(BatchRoom, tokens), sizeof(int32_t)}, {offsetof(BatchRoom, targets), sizeof(int32_t)},
+    {offsetof(BatchRoom, weights), sizeof(real)},   {offsetof(BatchRoom, pos), sizeof(int64_t)},
+    {offsetof(BatchRoom, first), sizeof(int)},      {offsetof(BatchRoom, start), sizeof(uint8_t)},
+};
+enum { ARRAY_COUNT = sizeof ARRAYS / sizeof ARRAYS[0] };
+
+static void **array_of(BatchRoom *r, int i) {
+    return (void **)((char *)r + ARRAYS[i].offset);
+}
+
+size_t batch_bytes(int rows, int tokens) {
+    size_t bytes = 0;
+    for (int i = 0; i < ARRAY_COUNT; i++) bytes += ARRAYS[i].bytes;
+    return (size_t)rows * (size_t)tokens * bytes;
+}
+
 static void rows_free(BatchRoom *r) {
-    free(r->tokens);
-    free(r->targets);
-    free(r->pos);
-    free(r->first);
-    free(r->start);
+    for (int i = 0; i < ARRAY_COUNT; i++) {
+        free(*array_of(r, i));
+        *array_of(r, i) = NULL;
+    }
     free(r->doc_row);
+    r->doc_row = NULL;
 }
 
 void batch_close(BatchRoom *r) {
@@ -37,13 +57,12 @@ static Status rows_grow(BatchRoom *r, int rows) {
     rows_free(r);
     // A row has a token more while it is filled: the spare one of the last row is at the end.
     size_t n = (size_t)rows * split_count((size_t)r->most, r->sp, r->sp_rank) + 1;
-    r->tokens = calloc(n, sizeof *r->tokens);
-    r->targets = calloc(n, sizeof *r->targets);
-    r->pos = calloc(n, sizeof *r->pos);
-    r->first = calloc(n, sizeof *r->first);
-    r->start = calloc(n, sizeof *r->start);
     r->doc_row = calloc((size_t)rows + 1, sizeof *r->doc_row);
-    bool good = r->tokens && r->targets && r->pos && r->first && r->start && r->doc_row;
+    bool good = r->doc_row != NULL;
+    for (int i = 0; i < ARRAY_COUNT; i++) {
+        *array_of(r, i) = calloc(n, ARRAYS[i].bytes);
+        good = good && *array_of(r, i) != NULL;
+    }
     r->capacity = good ? rows : 0;
     if (!good) FAIL(E_NOMEM, HINT, "no memory for a batch of %d rows of %d tokens", rows, r->most);
     return OK;
@@ -97,10 +116,25 @@ void batch_add_row(BatchRoom *r, int limit) {
         bool last = t + 1 == r->T ? r->ends : next < r->doc_count && r->doc[next] == t + 1;
         bool counts = !last && t < limit;
         r->targets[at] = counts ? r->tokens[at + 1] : IGNORE_TARGET;
+        r->weights[at] = counts;
         r->valid += counts;
     }
     r->doc_row[++r->rows] = r->doc_count;
     r->ends = false;
+}
+
+void batch_continue_row(BatchRoom *r, int64_t pos) {
+    ASSERT(r->sp == 1);
+    const size_t row = (size_t)r->rows * (size_t)r->count;
+    batch_add_row(r, 0);
+    for (int i = 0; i < r->count; i++) r->pos[row + (size_t)i] = pos + i;
+}
+
+Status batch_shape(BatchRoom *r, int rows, int T, Batch *out) {
+    TRY(batch_begin(r, rows, T));
+    for (int b = 0; b < rows; b++) batch_add_row(r, 0);
+    *out = batch_view(r);
+    return OK;
 }
 
 Batch batch_view(const BatchRoom *r) {
@@ -115,5 +149,6 @@ Batch batch_view(const BatchRoom *r) {
                            .doc_row = shared ? r->doc_row : NULL},
                    .tokens = r->tokens,
                    .targets = r->targets,
+                   .weights = r->weights,
                    .valid = r->valid};
 }

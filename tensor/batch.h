@@ -1,10 +1,11 @@
-// What a step feeds a model: token rows and where each token stands in its document. Whoever makes batches out of
-// documents fills a BatchRoom: one place decides what is reset and what is no target.
+// What a step feeds a model: token rows and where each token stands in its document. Whoever makes batches fills a
+// BatchRoom: one place owns the arrays and decides what is reset and what is no target.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/real.h"
 #include "base/status.h"
 
 enum { IGNORE_TARGET = -100 };
@@ -27,6 +28,7 @@ typedef struct Batch {
     SeqInfo seq;
     const int32_t *tokens;   // (B,T)
     const int32_t *targets;  // (B,T) the next token, or IGNORE_TARGET
+    const real *weights;     // (B,T) of the target in the loss, 0 where it is ignored; NULL: 1 each
     int64_t valid;           // targets that are not ignored
 } Batch;
 
@@ -38,6 +40,7 @@ typedef struct BatchRoom {
     int most;
     int *bound;           // (sp+1)
     int32_t *tokens, *targets;
+    real *weights;
     int64_t *pos, valid;
     int *first, *doc, *doc_row;
     uint8_t *start;
@@ -48,6 +51,7 @@ typedef struct BatchRoom {
 // Rows of at most T tokens, shared by sp ranks (split_bounds). batch_close in any case. E_NOMEM.
 Status batch_open(BatchRoom *r, int T, int sp, int sp_rank) CHECKED;
 void batch_close(BatchRoom *r);
+size_t batch_bytes(int rows, int tokens);  // of so many rows of which a rank holds so many tokens each
 // Empties the batch, for up to `rows` rows of T tokens. E_NOMEM, but not where rows were as many before.
 Status batch_begin(BatchRoom *r, int rows, int T) CHECKED;
 // Room for the documents of all rows together: so many can be added without failing. E_NOMEM.
@@ -59,6 +63,11 @@ static inline int32_t *batch_next_tokens(BatchRoom *r) {
 // A document starts at token t of the next whole row, 0 <= t <= T, in ascending order. E_NOMEM.
 Status batch_add_document(BatchRoom *r, int t) CHECKED;
 // The next row is complete. Documents are independent: states and positions start anew with each, and its last token
-// has no target; nor have tokens from index `limit` of the whole row on.
+// has no target; nor have tokens from index `limit` of the whole row on. Weights are 1.
 void batch_add_row(BatchRoom *r, int limit);
+// The same for a row that goes on with a document, whose next token stands at `pos` in it; nothing is a target. Rows are
+// whole.
+void batch_continue_row(BatchRoom *r, int64_t pos);
+// A batch of that shape without documents or targets, for dry runs. E_NOMEM as batch_begin.
+Status batch_shape(BatchRoom *r, int rows, int T, Batch *out) CHECKED;
 Batch batch_view(const BatchRoom *r);  // borrowed until the next batch_begin

@@ -30,23 +30,13 @@ void help_forward(void) {
     options_print(OPTIONS, OPTION_COUNT);
 }
 
-// One row of ids as a batch, a document of its own: this rank's chunk of it.
-typedef struct Row {
-    int T, begin, count;
-    int *bound;
-    int32_t *tokens, *targets;
-    int64_t *pos;
-    int *first;
-    uint8_t *start;
-} Row;
-
 typedef struct Forward {
     ModelDir dir;
     Mesh mesh;
     StFile *in;
     Tape *tape;
     int B, T;
-    Row row;
+    BatchRoom room;   // of one row, a document
     real *logits;     // of this rank's rows
     double loss_sum;  // over all ranks, after forward_rows
 } Forward;
@@ -64,40 +54,29 @@ static Status open_ids(Forward *f) {
     return OK;
 }
 
-static Status row_open(Row *r, int T, const Mesh *mesh) {
-    size_t n = split_count((size_t)T, mesh->sp, 0);
-    *r = (Row){T,
-               (int)split_begin((size_t)T, mesh->sp, mesh->sp_rank),
-               (int)split_count((size_t)T, mesh->sp, mesh->sp_rank),
-               calloc((size_t)mesh->sp + 1, sizeof(int)),
-               calloc(n, sizeof(int32_t)),
-               calloc(n, sizeof(int32_t)),
-               calloc(n, sizeof(int64_t)),
-               calloc(n, sizeof(int)),
-               calloc(n, 1)};
-    if (!r->bound || !r->tokens || !r->targets || !r->pos || !r->first || !r->start)
-        FAIL(E_NOMEM, "", "out of memory");
-    split_bounds(r->bound, T, mesh->sp);
-    for (int t = 0; t < r->count; t++) r->pos[t] = r->begin + t;
-    r->start[0] = r->begin == 0;
-    return OK;
+static Status check_id(const Forward *f, int64_t id, int b, int t) {
+    int V = f->dir.model.cfg.vocab;
+    if (id >= 0 && id < V) return OK;
+    FAIL(E_FORMAT, "ids must be in 0..V-1", "%s: input_ids[%d][%d] = %lld, but V = %d", ids_path, b,
+         t, (long long)id, V);
 }
 
-static Status row_fill(Forward *f, int b) {
+// Row b as a batch: this rank's chunk of it. All ranks look at the whole row, so that all fail or
+// none does.
+static Status row_fill(Forward *f, int b, Batch *out) {
+    BatchRoom *room = &f->room;
     const char *ids = st_data(f->in, st_find(f->in, "input_ids"));
+    TRY(batch_begin(room, 1, f->T));
+    TRY(batch_add_document(room, 0));
     for (int t = 0; t < f->T; t++) {
         int64_t id;
         memcpy(&id, ids + ((size_t)b * (size_t)f->T + (size_t)t) * sizeof id, sizeof id);
-        if (id < 0 || id >= f->dir.model.cfg.vocab) {
-            FAIL(E_FORMAT, "ids must be in 0..V-1", "%s: input_ids[%d][%d] = %lld, but V = %d",
-                 ids_path, b, t, (long long)id, f->dir.model.cfg.vocab);
-        }
-        int here = t - f->row.begin;
-        if (here >= 0 && here < f->row.count) f->row.tokens[here] = (int32_t)id;
-        if (here >= 1 && here <= f->row.count) f->row.targets[here - 1] = (int32_t)id;
+        TRY(check_id(f, id, b, t));
+        int here = t - room->begin;
+        if (here >= 0 && here <= room->count) batch_next_tokens(room)[here] = (int32_t)id;
     }
-    if (f->row.count > 0 && f->row.begin + f->row.count == f->T)
-        f->row.targets[f->row.count - 1] = IGNORE_TARGET;
+    batch_add_row(room, f->T - 1);
+    *out = batch_view(room);
     return OK;
 }
 
@@ -115,20 +94,9 @@ static size_t local_rows(const Forward *f) {
     return first_row(f, f->mesh.dp_rank + 1) - first_row(f, f->mesh.dp_rank);
 }
 
-static Batch row_batch(const Row *r) {
-    return (Batch){.seq = {.B = 1,
-                           .T = r->count,
-                           .pos = r->pos,
-                           .first = r->first,
-                           .start = r->start,
-                           .bound = r->bound},
-                   .tokens = r->tokens,
-                   .targets = r->targets,
-                   .valid = r->T - 1};
-}
-
 static Status forward_reserve(Forward *f) {
-    Batch b = row_batch(&f->row);
+    Batch b;
+    TRY(batch_shape(&f->room, 1, f->T, &b));
     f->tape = tape_new();
     tape_dry(f->tape, false);
     model_logits(f->tape, &f->dir.model, &b, NULL);
@@ -143,8 +111,8 @@ static Status forward_reserve(Forward *f) {
 }
 
 static Status forward_row(Forward *f, int b, size_t local) {
-    TRY(row_fill(f, b));
-    Batch batch = row_batch(&f->row);
+    Batch batch;
+    TRY(row_fill(f, b, &batch));
     Model *m = &f->dir.model;
     size_t count = row_logits(f, f->mesh.sp_rank);
     tape_begin(f->tape, false);
@@ -160,11 +128,10 @@ static Status forward_row(Forward *f, int b, size_t local) {
 static Status forward_open(Forward *f, const char *dir, const Arguments *a) {
     TRY(modeldir_open(&f->dir, dir, a, &f->mesh, grads_flag != NULL));
     TRY(open_ids(f));
-    TRY(row_open(&f->row, f->T, &f->mesh));
+    TRY(batch_open(&f->room, f->T, f->mesh.sp, f->mesh.sp_rank));
     return forward_reserve(f);
 }
 
-// Every rank of a team reads the same ids, so that all fail or none does.
 static Status forward_rows(Forward *f) {
     size_t begin = first_row(f, f->mesh.dp_rank), rows = local_rows(f);
     for (size_t b = 0; b < rows; b++) TRY(forward_row(f, (int)(begin + b), b));
@@ -255,7 +222,8 @@ static Status collected_open(Collected *c, const Forward *f) {
     c->grad = malloc((grads + 1) * sizeof *c->grad);
     c->logits = malloc((logits + 1) * sizeof *c->logits);
     if (c->grad != NULL && c->logits != NULL) return OK;
-    FAIL(E_NOMEM, "use fewer rows", "out of memory for %zu logits and %zu gradients", logits, grads);
+    FAIL(E_NOMEM, "use fewer rows", "out of memory for %zu logits and %zu gradients", logits,
+         grads);
 }
 
 // Collective(world).
@@ -286,12 +254,7 @@ static Status forward_collect(Forward *f) {
 }
 
 static void forward_close(Forward *f) {
-    free(f->row.bound);
-    free(f->row.tokens);
-    free(f->row.targets);
-    free(f->row.pos);
-    free(f->row.first);
-    free(f->row.start);
+    batch_close(&f->room);
     free(f->logits);
     tape_free(f->tape);
     st_close(f->in);

@@ -4,12 +4,8 @@
 #include "train/run.h"
 
 typedef struct MadeUp {
-    int T, V, begin, count;  // of a row; this rank's chunk
-    int *bound;
-    int32_t *tokens, *targets;
-    int64_t *pos;
-    int *first;
-    uint8_t *start;
+    int T, V;  // tokens a row, vocabulary
+    BatchRoom room;
 } MadeUp;
 
 // Rows of cfg.train.seq tokens, at most cfg.train.micro_rows at a time, for run's mesh and vocabulary. On failure

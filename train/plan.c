@@ -16,15 +16,9 @@
 // mapped corpus do not count: the kernel takes them back when memory is short.
 static const int64_t REST_BASE = (int64_t)32 << 20, REST_THREAD = (int64_t)12 << 20;
 
-// Rows of a batch: tokens, targets, positions, documents, starts.
-static int64_t batch_bytes(const TrainConfig *t, const Mesh *mesh, int rows) {
-    size_t token = 2 * sizeof(int32_t) + sizeof(int64_t) + sizeof(int) + 1;
-    size_t here = split_count((size_t)t->seq, mesh->sp, 0);
-    return (int64_t)((size_t)rows * here * token);
-}
-
 static int64_t rest_bytes(const TrainConfig *t, const Mesh *mesh, int rows) {
-    return REST_BASE + REST_THREAD * threads_chosen() + batch_bytes(t, mesh, rows);
+    int tokens = (int)split_count((size_t)t->seq, mesh->sp, 0);
+    return REST_BASE + REST_THREAD * threads_chosen() + (int64_t)batch_bytes(rows, tokens);
 }
 
 static int64_t most(int64_t a, int64_t b) {

@@ -55,9 +55,9 @@ static Batch window_fill(Window *w, const WindowText *text, const Span *s) {
 }
 
 Batch window_shape(Window *w) {
-    must(batch_begin(&w->room, 1, w->T));
-    batch_add_row(&w->room, 0);
-    return batch_view(&w->room);
+    Batch shape;
+    must(batch_shape(&w->room, 1, w->T, &shape));
+    return shape;
 }
 
 // Of the targets, as text.
