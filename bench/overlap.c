@@ -80,17 +80,17 @@ static void print_figures(Rounds *r, const Bench *b) {
         printf("processor time of rank 0 in %-8s %6.3f s in the program, %6.3f s in the system\n",
                names[kind], r->used[kind][0], r->used[kind][1]);
     }
-    printf("exposed, of R: S - S0 %.1f %%, round by round %.1f %% (mean of the middle half; quartiles "
-           "%.1f .. %.1f), waited %.1f %%\n",
-           100 * (with - without) / alone, 100 * middle_half(differences) / alone,
-           100 * differences[ROUNDS / 4] / alone, 100 * differences[3 * ROUNDS / 4] / alone,
-           100 * waited / alone);
+    printf(
+        "exposed, of R: S - S0 %.1f %%, round by round %.1f %% (mean of the middle half; quartiles "
+        "%.1f .. %.1f), waited %.1f %%\n",
+        100 * (with - without) / alone, 100 * middle_half(differences) / alone,
+        100 * differences[ROUNDS / 4] / alone, 100 * differences[3 * ROUNDS / 4] / alone,
+        100 * waited / alone);
 }
 
 static void measure(Bench *b, Rounds *r) {
-    TapeHooks hooks = {.ready = on_ready, .user = b};
     Batch batch = bench_batch(b);
-    tape_set_hooks(b->run.tape, &hooks);
+    tape_on_ready(b->run.tape, on_ready, b);
     timed(b, &batch, WITH);  // touches all memory
     for (int i = 0; i < ROUNDS; i++) {
         for (int turn = 0; turn < KINDS; turn++) {

@@ -203,8 +203,8 @@ static void ring_node(Tape *tp, const Node *n) {
     hop.scratch = tape_scratch(tp, 2 * TILE_Q * TILE_K);
     hop.dkv = tape_scratch(tp, relay_most(&kv));
     if (tape_is_dry(tp)) return;
-    hop.dout = n->out->grad;
-    i.dims.ld_do = n->out->cols;
+    hop.dout = n->out[0]->grad;
+    i.dims.ld_do = n->out[0]->cols;
     i.dims.ld_dq = tape_grad_ld(q);
     relay_put(&kv, 0, k);
     relay_put(&kv, k->cols, v);
@@ -246,7 +246,7 @@ Tensor *op_ring_linear(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tensor 
         }
     }
     return tape_push(tp, &(Node){.backward = ring_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .info = tape_info(tp, &i, sizeof i)});
 }

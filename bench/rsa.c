@@ -185,7 +185,7 @@ static void rsa_node(Tape *tp, const Node *n) {
     x.whole = tape_scratch(tp, whole);
     real *scratch = tape_scratch(tp, comm_sum_scratch(i->mesh->sp, whole));
     if (tape_is_dry(tp)) return;
-    x.dout = n->out->grad;
+    x.dout = n->out[0]->grad;
     relay_put(&values, 0, v);
     memset(x.whole, 0, whole * sizeof *x.whole);
     round_trip(&x, &values, COMM_KV_AGAIN, values_backward);
@@ -215,8 +215,8 @@ Tensor *op_rsa(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tensor *v, cons
         round_trip(&x, &values, COMM_KV, values_add);
     }
     return tape_push(tp, &(Node){.backward = rsa_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {scores},
                                  .info = tape_info(tp, &i, sizeof i)});
 }

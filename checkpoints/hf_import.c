@@ -302,6 +302,7 @@ Status hf_import(ParamSet *ps, const char *dir, bool tied, Dtype *stored) {
     TRY(hf_open(&d, dir));
     Status st = check_all(&d, ps, tied);
     for (int i = 0; i < ps->count && st == OK; i++) st = read_row(&d, &ps->rows[i]);
+    params_changed(ps);
     if (st == OK) note_rounding(&d, ps);
     if (st == OK && stored != NULL && ps->count > 0)
         *stored = find(&d, ps->rows[0].name).tensor->dtype;

@@ -168,15 +168,15 @@ static Tensor *block_forward(Tape *tp, Tensor *x, const void *args) {
     int l = b->layer->index;
     MixerRun run = {tp, b->m, b->layer, b->seq, b->state};
 
-    tape_site(tp, "residual_in", l, x);
+    tape_site(tp, SITE_RESIDUAL_IN, l, x);
     Tensor *n = op_tp_enter(tp, b->m->mesh, norm(tp, b->m, x, b->layer->norm[0]));
     Tensor *mixed = b->layer->mixer->forward(&run, n);
-    tape_site(tp, "mixer_out", l, mixed);
+    tape_site(tp, SITE_MIXER_OUT, l, mixed);
     x = op_add(tp, x, mixed);
     Tensor *mlp = channel_mixer(tp, b->m, b->layer, norm(tp, b->m, x, b->layer->norm[1]));
-    tape_site(tp, "mlp_out", l, mlp);
+    tape_site(tp, SITE_MLP_OUT, l, mlp);
     x = op_add(tp, x, mlp);
-    tape_site(tp, "residual_out", l, x);
+    tape_site(tp, SITE_RESIDUAL_OUT, l, x);
     return x;
 }
 
@@ -212,7 +212,7 @@ Tensor *model_project(Tape *tp, Model *m, Tensor *x) {
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state) {
     Tensor *x = model_hidden(tp, m, b, state);
     Tensor *logits = model_project(tp, m, x);
-    tape_site(tp, "logits", -1, logits);
+    tape_site(tp, SITE_LOGITS, -1, logits);
     return logits;
 }
 
@@ -230,7 +230,8 @@ Status decode_open(DecodeState **out, const Model *m, int B) {
     for (int l = 0; l < m->cfg.layers; l++) {
         s->layer[l] = m->layers[l].mixer->state_open(m, &m->layers[l], B);
         if (s->layer[l] == NULL) {
-            FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d decode states", B);
+            FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d decode states",
+                 B);
         }
     }
     return OK;

@@ -87,7 +87,7 @@ void decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from)
 
 // Final hidden states after the last norm, (N,C). state NULL: training and evaluation, rows start from zero.
 Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);
-// Sum of cross-entropies over valid targets, (1,1); losses NULL or (N).
+// Weighted sum of cross-entropies over valid targets, (1,1); losses NULL or (N), without weights.
 Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses);
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state);  // (N,V)
 

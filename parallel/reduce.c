@@ -286,5 +286,7 @@ void reducer_share(Reducer *r) {
 }
 
 void reducer_gather_weights(Reducer *r) {
-    if (r->zero) pieces_gather(r, r->ps->data, COMM_WEIGHTS);
+    if (!r->zero) return;
+    pieces_gather(r, r->ps->data, COMM_WEIGHTS);
+    params_changed(r->ps);
 }

@@ -115,8 +115,8 @@ static void wanted_from(const KvInfo *i, int *rows) {
     for (int p = 0; p < i->mesh->sp; p++) rows[p] = rows_count(rows_of(i, p, wanted)) * i->seq.B;
 }
 
-// Room for the rows this rank sends in all, its own among them. A bound: each token of the chunk lies in
-// about window / chunk later halos, and a shorter sequence, cut less evenly, may send more.
+// Room for the rows this rank sends in all, its own among them. A bound: each token of the chunk
+// lies in about window / chunk later halos, and a shorter sequence, cut less evenly, may send more.
 static size_t packed_rows(const KvInfo *i) {
     int chunk = i->seq.T, later = i->mesh->sp - 1 - i->mesh->sp_rank, exact = 0;
     for (int p = 0; p < i->mesh->sp; p++)
@@ -168,8 +168,7 @@ static void rows_scatter(const KvInfo *i, const KvBuffers *k, const KvGrads *g, 
     if (k->by_row != k->by_rank) permute(i, k->by_row, k->by_rank, false);
     wanted_from(i, comm->rows);
     for (int p = 0; p < comm->size; p++)
-        recv_rows[p] =
-            rows_count(rows_of(i, i->mesh->sp_rank, rows_wanted(i, p))) * i->seq.B;
+        recv_rows[p] = rows_count(rows_of(i, i->mesh->sp_rank, rows_wanted(i, p))) * i->seq.B;
     comm_alltoall_rows(comm, COMM_DKV, k->by_rank, comm->rows, packed, recv_rows, g->width);
     comm_finish(comm);
     const real *at = packed;
@@ -204,7 +203,8 @@ static void gathered_node(Tape *tp, const Node *n) {
     real *dq = tape_grad(tp, q), *mine = tape_scratch(tp, (size_t)k->rows * width);
     // Room of the keys serves the gradients that come back: by then keys are of no use.
     size_t rows = wanted_rows(i), packed = packed_rows(i);
-    KvBuffers kv = buffers_take(tp, i, rows > packed ? rows : packed), dkv = buffers_take(tp, i, rows);
+    KvBuffers kv = buffers_take(tp, i, rows > packed ? rows : packed),
+              dkv = buffers_take(tp, i, rows);
     real *halo = i->dims.window > 0 ? tape_scratch(tp, packed * width) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
@@ -213,8 +213,8 @@ static void gathered_node(Tape *tp, const Node *n) {
     memset(dkv.by_row, 0, rows * width * sizeof *dkv.by_row);
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = d.ld_dv = (int)width;
-    attention_backward(dq, dkv.by_row, dkv.by_row + half, n->out->grad, n->out->data, n->saved[0],
-                       q->data, kv.by_row, kv.by_row + half, scratch, &d);
+    attention_backward(dq, dkv.by_row, dkv.by_row + half, n->out[0]->grad, n->out[0]->data,
+                       n->saved[0], q->data, kv.by_row, kv.by_row + half, scratch, &d);
     rows_scatter(i, &dkv, &g, kv.by_rank);
 }
 
@@ -233,8 +233,8 @@ Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v)
         attention_forward(o->data, lse, q->data, kv.by_row, kv.by_row + width / 2, scratch, &d);
     }
     return tape_push(tp, &(Node){.backward = gathered_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {lse},
                                  .info = tape_info(tp, i, sizeof *i)});
 }

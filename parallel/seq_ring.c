@@ -1,7 +1,7 @@
 // Ring attention: after hop h this rank holds the chunk of rank (r - h) mod T and attends to it;
-// partial results over disjoint keys are merged by their log-sum-exp. Later chunks travel on unseen.
-// Backward, the chunks go round again, and a second ring carries their gradients: each rank adds its
-// part, and after T hops they are home.
+// partial results over disjoint keys are merged by their log-sum-exp. Later chunks travel on
+// unseen. Backward, the chunks go round again, and a second ring carries their gradients: each rank
+// adds its part, and after T hops they are home.
 #include <string.h>
 
 #include "parallel/seq_kv.h"
@@ -98,7 +98,7 @@ static void ring_node(Tape *tp, const Node *n) {
             AttentionDims d = dims_chunk(i, source);
             const real *keys = kv.at[kv.now];
             d.ld_dq = tape_grad_ld(q);
-            attention_backward(dq, part, part + half, n->out->grad, n->out->data, n->saved[0],
+            attention_backward(dq, part, part + half, n->out[0]->grad, n->out[0]->data, n->saved[0],
                                q->data, keys, keys + half, scratch, &d);
         }
         comm_finish(i->mesh->sp_axis);  // the next keys, and this chunk's gradient so far
@@ -129,8 +129,8 @@ Tensor *kv__ring(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
         r.now = 1 - r.now;
     }
     return tape_push(tp, &(Node){.backward = ring_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {lse},
                                  .info = tape_info(tp, i, sizeof *i)});
 }

@@ -1,13 +1,14 @@
 // The STATE driver: linear layers over sequences that several ranks share. Chunk p alone leaves the
 // state M_p; what enters chunk r is the fold over all earlier chunks,
 //
-//     S_in(0) = 0        S_in(p+1) = c_p S_in(p) + M_p        c_p = e^{-s C_p}, 0 when a document starts in p
+//     S_in(0) = 0        S_in(p+1) = c_p S_in(p) + M_p        c_p = e^{-s C_p}, 0 when a document
+//     starts in p
 //
 // and backward the same from the right with E_p = dL/d(state before p) of the chunk alone. Three
-// ways to fold: one all-gather of all M_p (LASP-2, Sun et al. 2025, arXiv:2502.07563, with the decay
-// that the paper leaves out), an exclusive scan by recursive doubling, and a ring (LASP, Sun et al.
-// 2024, arXiv:2404.02882). The first two are under way while the work inside blocks, which no state
-// enters, is done. docs/parallelism.md counts calls and bytes.
+// ways to fold: one all-gather of all M_p (LASP-2, Sun et al. 2025, arXiv:2502.07563, with the
+// decay that the paper leaves out), an exclusive scan by recursive doubling, and a ring (LASP, Sun
+// et al. 2024, arXiv:2404.02882). The first two are under way while the work inside blocks, which
+// no state enters, is done. docs/parallelism.md counts calls and bytes.
 #include <math.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ typedef struct Fold {
     const SeqInfo *seq;
     const double *decay;  // (H)
     int B, H;
-    size_t per, count;  // reals of one state, of all B*H
+    size_t per, count;   // reals of one state, of all B*H
     real *mine, *enter;  // in: of the own chunk; out: what enters it
     real *room;          // fold_room reals
 } Fold;
@@ -72,7 +73,8 @@ static int place_of(const Fold *f, int rank) {
 }
 static void fold_span(const Fold *f, real *out, const real *state, const real *add, int first,
                       int last) {
-    int low = f->backward ? place_of(f, last) : first, high = f->backward ? place_of(f, first) : last;
+    int low = f->backward ? place_of(f, last) : first,
+        high = f->backward ? place_of(f, first) : last;
     fold_step(f, out, state, add, f->seq->bound[low], f->seq->bound[high + 1]);
 }
 
@@ -193,14 +195,14 @@ static void state_node(Tape *tp, const Node *n) {
     d->ld_dq = tape_grad_ld(q);
     d->ld_dk = tape_grad_ld(k);
     d->ld_dv = tape_grad_ld(v);
-    d->ld_do = n->out->cols;
+    d->ld_do = n->out[0]->cols;
     Fold fold = fold_open(&s, true, mine, leave, room);
-    lightning_dstates(dstore, mine, n->out->grad, q->data, scratch, d);
+    lightning_dstates(dstore, mine, n->out[0]->grad, q->data, scratch, d);
     fold_start(&fold);
-    lightning_inside_backward(dq, dk, dv, n->out->grad, q->data, k->data, v->data, scratch, d);
+    lightning_inside_backward(dq, dk, dv, n->out[0]->grad, q->data, k->data, v->data, scratch, d);
     fold_finish(&fold);
     lightning_dstates_leave(dstore, leave, d);
-    lightning_across_backward(dq, dk, dv, n->out->grad, k->data, v->data, n->saved[0], dstore,
+    lightning_across_backward(dq, dk, dv, n->out[0]->grad, k->data, v->data, n->saved[0], dstore,
                               scratch, d);
 }
 
@@ -226,8 +228,8 @@ Tensor *op_seq_lightning(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tenso
         lightning_across(o->data, q->data, store, scratch, d);
     }
     return tape_push(tp, &(Node){.backward = state_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {store},
                                  .info = tape_info(tp, &s, sizeof s)});
 }

@@ -1,5 +1,5 @@
-// Ulysses: an all-to-all turns (own tokens, all heads) into (all tokens, own heads), attention runs on
-// whole rows as on one rank, and another one turns the result back. sp must divide heads and
+// Ulysses: an all-to-all turns (own tokens, all heads) into (all tokens, own heads), attention runs
+// on whole rows as on one rank, and another one turns the result back. sp must divide heads and
 // kv_heads of a tensor-parallel share.
 #include <string.h>
 
@@ -39,8 +39,8 @@ static void first_fill(const KvInfo *i, int *first) {
 // (B, tokens, width/sp) as one block of tokens a rank.
 typedef struct Swap {
     const KvInfo *i;
-    int width;              // columns of the own heads
-    real *tokens, *heads;   // as they travel, rank-major
+    int width;             // columns of the own heads
+    real *tokens, *heads;  // as they travel, rank-major
 } Swap;
 
 static Swap swap_take(Tape *tp, const KvInfo *i, int columns) {
@@ -124,7 +124,7 @@ static void ulysses_node(Tape *tp, const Node *n) {
     Swap heads = swap_take(tp, i, q->cols), kv_heads = swap_take(tp, i, k->cols);
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
-    to_heads(&heads, COMM_DKV, whole_dout, n->out->grad, n->out->cols);
+    to_heads(&heads, COMM_DKV, whole_dout, n->out[0]->grad, n->out[0]->cols);
     memset(whole_dq, 0, wide * sizeof *whole_dq);
     memset(whole_dk, 0, narrow * sizeof *whole_dk);
     memset(whole_dv, 0, narrow * sizeof *whole_dv);
@@ -166,7 +166,7 @@ Tensor *kv__ulysses(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) 
         to_tokens(&heads, COMM_KV, o->data, o->ld, w.o);
     }
     return tape_push(tp, &(Node){.backward = ulysses_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .info = tape_info(tp, &w, sizeof w)});
 }

@@ -1,6 +1,6 @@
 // Tensor parallelism: what happens between the ranks that share matrices. Between op_tp_enter and
-// op_tp_sum every rank works on its own heads or columns; outside, all hold the same numbers, bit for
-// bit, because sums are formed once and copied.
+// op_tp_sum every rank works on its own heads or columns; outside, all hold the same numbers, bit
+// for bit, because sums are formed once and copied.
 #include <math.h>
 #include <string.h>
 
@@ -31,10 +31,10 @@ typedef struct TpInfo {
 static void enter_node(Tape *tp, const Node *n) {
     const TpInfo *t = n->info;
     real *dx = tape_grad(tp, n->in[0]);
-    size_t count = elements(n->out);
+    size_t count = elements(n->out[0]);
     real *scratch = tape_scratch(tp, comm_sum_scratch(t->mesh->tp, count));
     if (tape_is_dry(tp)) return;
-    real *dy = n->out->grad;
+    real *dy = n->out[0]->grad;
     comm_sum_reals(t->mesh->tp_axis, COMM_DTP, dy, count, scratch);
     add_to(dx, dy, count);
 }
@@ -44,15 +44,15 @@ Tensor *op_tp_enter(Tape *tp, const Mesh *mesh, Tensor *x) {
     ASSERT(x->base == NULL && x->param == NULL);
     TpInfo t = {mesh, x->cols};
     return tape_push(tp, &(Node){.backward = enter_node,
-                                 .out = tape_alias(tp, x),
-                                 .in = {x},
+                                 .out = TENSORS(tape_alias(tp, x)),
+                                 .in = TENSORS(x),
                                  .info = tape_info(tp, &t, sizeof t)});
 }
 
 static void sum_node(Tape *tp, const Node *n) {
     real *dx = tape_grad(tp, n->in[0]);
     if (tape_is_dry(tp)) return;
-    add_to(dx, n->out->grad, elements(n->out));
+    add_to(dx, n->out[0]->grad, elements(n->out[0]));
 }
 
 Tensor *op_tp_sum(Tape *tp, const Mesh *mesh, Tensor *x) {
@@ -66,7 +66,7 @@ Tensor *op_tp_sum(Tape *tp, const Mesh *mesh, Tensor *x) {
         memcpy(y->data, x->data, count * sizeof *y->data);
         comm_sum_reals(mesh->tp_axis, COMM_TP, y->data, count, scratch);
     }
-    return tape_push(tp, &(Node){.backward = sum_node, .out = y, .in = {x}});
+    return tape_push(tp, &(Node){.backward = sum_node, .out = TENSORS(y), .in = TENSORS(x)});
 }
 
 // ---- the norm across heads, merged into the sum ------------------------------------------------
@@ -80,7 +80,7 @@ static double row_squares(const real *x, int count) {
 // dz += rho dy;  do -= rho^2 (y.dy) / width o
 static void normed_node(Tape *tp, const Node *n) {
     const TpInfo *t = n->info;
-    Tensor *z = n->in[0], *o = n->in[1], *y = n->out;
+    Tensor *z = n->in[0], *o = n->in[1], *y = n->out[0];
     real *dz = tape_grad(tp, z), *dout = tape_grad(tp, o);
     const real *rho = n->saved[0];
     if (tape_is_dry(tp)) return;
@@ -136,8 +136,8 @@ Tensor *op_tp_sum_normed(Tape *tp, const Mesh *mesh, Tensor *z, Tensor *o, int w
         normed_unpack(y, rho, packed, width, eps);
     }
     return tape_push(tp, &(Node){.backward = normed_node,
-                                 .out = y,
-                                 .in = {z, o},
+                                 .out = TENSORS(y),
+                                 .in = TENSORS(z, o),
                                  .saved = {rho},
                                  .info = tape_info(tp, &t, sizeof t)});
 }
@@ -150,9 +150,8 @@ Tensor *op_tp_gather_cols(Tape *tp, const Mesh *mesh, Tensor *x, int cols) {
     Comm *comm = mesh->tp_axis;
     Tensor *y = tape_tensor(tp, x->rows, cols);
     real *all = tape_scratch(tp, elements(y));
-    if (tape_is_dry(tp)) return tape_push(tp, &(Node){.out = y, .in = {x}});
-    for (int p = 0; p < mesh->tp; p++)
-        comm->rows[p] = (int)split_count((size_t)cols, mesh->tp, p);
+    if (tape_is_dry(tp)) return tape_push(tp, &(Node){.out = TENSORS(y), .in = TENSORS(x)});
+    for (int p = 0; p < mesh->tp; p++) comm->rows[p] = (int)split_count((size_t)cols, mesh->tp, p);
     if (x->rows > 0) comm_gather_rows(comm, COMM_TP, x->data, all, comm->rows, x->rows);
     comm_finish(comm);
     for (int p = 0; p < mesh->tp; p++) {
@@ -161,10 +160,11 @@ Tensor *op_tp_gather_cols(Tape *tp, const Mesh *mesh, Tensor *x, int cols) {
         for (int r = 0; r < x->rows; r++, all += n)
             memcpy(y->data + (size_t)r * (size_t)cols + begin, all, n * sizeof *all);
     }
-    return tape_push(tp, &(Node){.out = y, .in = {x}});
+    return tape_push(tp, &(Node){.out = TENSORS(y), .in = TENSORS(x)});
 }
 
-// lse = log of the sum of the ranks' exponentials, hit = the one rank's target logit, in rank order.
+// lse = log of the sum of the ranks' exponentials, hit = the one rank's target logit, in rank
+// order.
 static void fold_vocabulary(double *lse, double *hit, int n, double *room, void *user) {
     Comm *comm = ((const Mesh *)user)->tp_axis;
     double *mine = room, *all = room + 2 * n;

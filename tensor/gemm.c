@@ -155,10 +155,11 @@ void linear_forward(real *out, int ld_out, const real *inp, int ld_inp, const re
     product_threaded(&p);
 }
 
-void linear_backward(real *dinp, int ld_dinp, real *dweight, const real *dout, int ld_dout,
-                     const real *inp, int ld_inp, const real *weight, int N, int C, int O) {
+void linear_backward(real *dinp, int ld_dinp, bool store, real *dweight, const real *dout,
+                     int ld_dout, const real *inp, int ld_inp, const real *weight, int N, int C,
+                     int O) {
     if (dinp != NULL) {
-        Product p = {GEMM_N, GEMM_N, N, C, O, dout, weight, dinp, ld_dout, C, ld_dinp, 1};
+        Product p = {GEMM_N, GEMM_N, N, C, O, dout, weight, dinp, ld_dout, C, ld_dinp, !store};
         product_threaded(&p);
     }
     if (dweight != NULL) {

@@ -17,8 +17,8 @@ void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A
 // out(N,O) = inp(N,C) weight(O,C)^T
 void linear_forward(real *out, int ld_out, const real *inp, int ld_inp, const real *weight, int N,
                     int C, int O);
-// dinp(N,C) += dout weight ; dweight(O,C) += dout^T inp. Either gradient may be NULL.
-void linear_backward(real *dinp, int ld_dinp, real *dweight, const real *dout, int ld_dout,
+// dinp(N,C) += dout weight, or = if store; dweight(O,C) += dout^T inp. Either gradient may be NULL.
+void linear_backward(real *dinp, int ld_dinp, bool store, real *dweight, const real *dout, int ld_dout,
                      const real *inp, int ld_inp, const real *weight, int N, int C, int O);
 
 // OpenBLAS takes kernels of 2004 ("Prescott") for Intel processors younger than itself, ten times

@@ -13,6 +13,8 @@ Tensor *op_silu(Tape *tp, Tensor *x);                           // x may be a co
 Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);                 // may be column views
 Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_add(Tape *tp, Tensor *a, Tensor *b);
+Tensor *op_concat_rows(Tape *tp, Tensor **list);  // below one another; ends with NULL. Views, too
+Tensor *op_concat_cols(Tape *tp, Tensor **list);  // beside one another
 Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads);  // x may be a view
 // cos and sin of pos * theta, shared by q and k; theta (H,1,D).
 typedef struct LrpeAngles {
@@ -51,9 +53,9 @@ typedef struct CacheView {
 Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
                             const AttentionArgs *a);
 
-// Sum over valid targets of cross-entropy of logits = x weight^T, in row blocks: the logits of the batch never
-// exist. Returns (1,1). On a recording tape loss and gradients are computed in one pass by tape_backward: read
-// the loss after it. losses: NULL or (N) doubles, the loss of each token.
+// Sum over valid targets of b->weights * cross-entropy of logits = x weight^T, in row blocks: the logits of the batch
+// never exist. Returns (1,1). On a recording tape loss and gradients are computed in one pass by tape_backward: read
+// the loss after it. losses: NULL or (N) doubles, the cross-entropy of each token.
 // fold: NULL when weight is the whole vocabulary. Otherwise weight is a slice of its rows: loss and losses are of the
 // whole vocabulary on every rank, the gradient of x is this slice's part of a sum over ranks. Copied.
 typedef struct LossFold {
@@ -69,4 +71,19 @@ typedef struct LossFold {
 } LossFold;
 Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses,
                      const LossFold *fold);
-double tensor_item(const Tensor *loss);  // the (1,1) sum, kept in double
+// Log-probabilities of the targets under the distribution that tokens are drawn from, (N,1); 0 where a target is ignored.
+// Known at once; backward forms each block of logits once more. *entropy: NULL, or gets that of each row, (N,1).
+// fold: as op_loss_head.
+typedef struct LogProbArgs {
+    double temperature;     // > 0, divides the logits
+    const uint8_t *banned;  // (V) 1: cannot be drawn, and is no target; NULL: none. Must outlive the tape's use
+    const LossFold *fold;
+} LogProbArgs;
+Tensor *op_log_probs(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, const LogProbArgs *args,
+                     Tensor **entropy);
+// a x + b y of two losses (1,1), themselves sums perhaps.
+Tensor *op_loss_sum(Tape *tp, Tensor *x, double a, Tensor *y, double b);
+// Sum of weights * x as a loss (1,1); x (N,1), perhaps a view. weights: (N), must outlive the tape's use; NULL: 1 each.
+Tensor *op_loss_total(Tape *tp, Tensor *x, const real *weights);
+// The value of a (1,1) loss, whatever computed it. On a recording tape it may be known after tape_backward only.
+double tensor_item(const Tensor *loss);

@@ -19,7 +19,7 @@ static void rope_node(Tape *tp, const Node *n) {
     Tensor *x = n->in[0];
     real *dx = tape_grad(tp, x);
     if (tape_is_dry(tp)) return;
-    rope_backward(dx, tape_grad_ld(x), n->out->grad, r->pos, r->base, x->rows, r->heads,
+    rope_backward(dx, tape_grad_ld(x), n->out[0]->grad, r->pos, r->base, x->rows, r->heads,
                   x->cols / r->heads);
 }
 
@@ -30,9 +30,10 @@ Tensor *op_rope(Tape *tp, Tensor *x, const SeqInfo *s, double base, int heads) {
     if (!tape_is_dry(tp)) {
         rope_forward(y->data, x->data, x->ld, r.pos, base, x->rows, heads, x->cols / heads);
     }
-    return tape_push(
-        tp,
-        &(Node){.backward = rope_node, .out = y, .in = {x}, .info = tape_info(tp, &r, sizeof r)});
+    return tape_push(tp, &(Node){.backward = rope_node,
+                                 .out = TENSORS(y),
+                                 .in = TENSORS(x),
+                                 .info = tape_info(tp, &r, sizeof r)});
 }
 
 LrpeAngles op_lrpe_angles(Tape *tp, Tensor *theta, const SeqInfo *s) {
@@ -53,7 +54,7 @@ static void lrpe_node(Tape *tp, const Node *n) {
     Tensor *x = n->in[0];
     real *dx = tape_grad(tp, x), *dtheta = tape_grad(tp, n->in[1]);
     if (tape_is_dry(tp)) return;
-    lrpe_backward(dx, tape_grad_ld(x), dtheta, n->out->grad, x->data, x->ld, l->angles.cosine,
+    lrpe_backward(dx, tape_grad_ld(x), dtheta, n->out[0]->grad, x->data, x->ld, l->angles.cosine,
                   l->angles.sine, l->angles.pos, x->rows, l->heads, x->cols / l->heads);
 }
 
@@ -65,8 +66,8 @@ Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int hea
         lrpe_forward(y->data, x->data, x->ld, a->cosine, a->sine, x->rows, heads, x->cols / heads);
     }
     return tape_push(tp, &(Node){.backward = lrpe_node,
-                                 .out = y,
-                                 .in = {x, theta},
+                                 .out = TENSORS(y),
+                                 .in = TENSORS(x, theta),
                                  .info = tape_info(tp, &l, sizeof l)});
 }
 
@@ -86,9 +87,9 @@ static void lightning_node(Tape *tp, const Node *n) {
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = tape_grad_ld(k);
     d.ld_dv = tape_grad_ld(v);
-    d.ld_do = n->out->cols;
+    d.ld_do = n->out[0]->cols;
     memset(dstate, 0, state_reals(&d) * sizeof(real));
-    lightning_backward(dq, dk, dv, dstate, n->out->grad, q->data, k->data, v->data, n->saved[0],
+    lightning_backward(dq, dk, dv, dstate, n->out[0]->grad, q->data, k->data, v->data, n->saved[0],
                        scratch, &d);
 }
 
@@ -121,8 +122,8 @@ Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
         lightning_forward(o->data, state, store, q->data, k->data, v->data, scratch, &d);
     }
     return tape_push(tp, &(Node){.backward = lightning_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {store},
                                  .info = tape_info(tp, &d, sizeof d)});
 }
@@ -138,7 +139,7 @@ static void attention_node(Tape *tp, const Node *n) {
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = tape_grad_ld(k);
     d.ld_dv = tape_grad_ld(v);
-    attention_backward(dq, dk, dv, n->out->grad, n->out->data, n->saved[0], q->data, k->data,
+    attention_backward(dq, dk, dv, n->out[0]->grad, n->out[0]->data, n->saved[0], q->data, k->data,
                        v->data, scratch, &d);
 }
 
@@ -169,8 +170,8 @@ Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
         attention_forward(o->data, lse, q->data, k->data, v->data, scratch, &d);
     }
     return tape_push(tp, &(Node){.backward = attention_node,
-                                 .out = o,
-                                 .in = {q, k, v},
+                                 .out = TENSORS(o),
+                                 .in = TENSORS(q, k, v),
                                  .saved = {lse},
                                  .info = tape_info(tp, &d, sizeof d)});
 }
@@ -202,5 +203,5 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
         attention_forward(o->data + row, lse, q->data + row, c->keys + cached, c->values + cached,
                           scratch, &d);
     }
-    return tape_push(tp, &(Node){.out = o, .in = {q}});
+    return tape_push(tp, &(Node){.out = TENSORS(o), .in = TENSORS(q)});
 }

@@ -51,4 +51,5 @@ void optim_update(Optim *o, ParamSet *ps, int64_t step, double lr, double grad_s
         update_range(o, ps, o->ranges[i], at, a);
         at += o->ranges[i].count;
     }
+    params_changed(ps);
 }

@@ -140,6 +140,11 @@ static void param_init(Param *p, uint64_t seed, int row) {
 
 void params_init(ParamSet *ps, uint64_t seed) {
     for (int i = 0; i < ps->count; i++) param_init(&ps->rows[i], seed, i);
+    params_changed(ps);
+}
+
+void params_changed(ParamSet *ps) {
+    for (int i = 0; i < ps->count; i++) ps->rows[i].version++;
 }
 
 void params_zero_grad(ParamSet *ps) {

@@ -32,6 +32,7 @@ typedef struct Param {
     int tp_axis, tp_sections;     // tensor-parallel split: axis (-1: replicated), equal sections inside it
     int tp_begin;                 // first global index of the share on that axis (of the first section)
     bool late;                    // its gradient may come after all others: see Node.late
+    uint64_t version;             // another one whenever the weights are others: copies made of them know that they are old
     int uses;                     // tape: uses recorded and not yet differentiated
 } Param;
 
@@ -56,6 +57,8 @@ Param *params_find(const ParamSet *ps, const char *name);  // NULL: none
 Status params_reserve(ParamSet *ps, bool with_grad) CHECKED;
 // Values depend on (seed, row, global element) alone.
 void params_init(ParamSet *ps, uint64_t seed);
+// To be called by whoever has written weights: here, and after an import, a load, an update, a gathering.
+void params_changed(ParamSet *ps);
 void params_zero_grad(ParamSet *ps);
 size_t params_elements(const ParamSet *ps);  // of all global tensors
 // The first row whose share holds a weight that is not finite; NULL: none.

@@ -7,7 +7,7 @@
 
 #include "tensor/progress.h"
 
-enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1, LATE_MOST = 4 };
+enum { CHUNK_BYTES = 1 << 16, NO_BLOCK = -1 };
 
 // Tensors, nodes and infos: small structs in chunks that are reused after each rewind.
 typedef struct Chunk {
@@ -26,22 +26,37 @@ typedef struct Block {
 struct Tape {
     Arena activations, gradients, scratch, kept;
     size_t activation_need, gradient_need, scratch_need, kept_need;  // bytes, largest dry run
-    real **kept_list;  // what first runs of segments kept, in order
+    real **kept_list;                            // what first runs of segments kept, in order
     int kept_count, kept_capacity, kept_cursor;  // cursor: of the segment that runs again
     Chunk *first, *chunk;
     Node *nodes;
     int count, capacity;
     Block *blocks;
     int block_count, block_capacity;
-    Node late[LATE_MOST];  // whose late parts are still to run; their gradient buffers are kept
-    int late_count;
+    Node *late;  // whose late parts are still to run; their gradient buffers are kept
+    int late_count, late_capacity;
     Param **touched;  // parameters with recorded uses
     int touched_count, touched_capacity;
     bool dry, record;
     int segment;  // > 0: inside the forward run of a recomputed segment, nothing is recorded
     int replay;   // > 0: inside its second run, uses are already counted
-    TapeHooks hooks;
+    ReadyFn ready;
+    SiteFn site;
+    void *ready_user, *site_user;
 };
+
+const char *site_name(Site site) {
+    static const char *const NAMES[SITE_COUNT] = {[SITE_RESIDUAL_IN] = "residual_in",
+                                                  [SITE_QUERY] = "query",
+                                                  [SITE_KEY] = "key",
+                                                  [SITE_VALUE] = "value",
+                                                  [SITE_HEAD_OUT] = "head_out",
+                                                  [SITE_MIXER_OUT] = "mixer_out",
+                                                  [SITE_MLP_OUT] = "mlp_out",
+                                                  [SITE_RESIDUAL_OUT] = "residual_out",
+                                                  [SITE_LOGITS] = "logits"};
+    return NAMES[site];
+}
 
 // Makes room for one more element of a growing list.
 static void *grown(void *list, int count, int *capacity, size_t size) {
@@ -93,6 +108,7 @@ void tape_free(Tape *tp) {
     arena_close(&tp->kept);
     free(tp->kept_list);
     free(tp->nodes);
+    free(tp->late);
     free(tp->blocks);
     free(tp->touched);
     free(tp);
@@ -161,12 +177,18 @@ bool tape_records(const Tape *tp) {
     return tp->record && tp->segment == 0;
 }
 
-void tape_set_hooks(Tape *tp, const TapeHooks *hooks) {
-    tp->hooks = hooks == NULL ? (TapeHooks){0} : *hooks;
+void tape_on_ready(Tape *tp, ReadyFn ready, void *user) {
+    tp->ready = ready;
+    tp->ready_user = user;
 }
 
-void tape_site(Tape *tp, const char *name, int layer, Tensor *x) {
-    if (tp->hooks.site != NULL && !tp->dry && tp->replay == 0) tp->hooks.site(name, layer, x, tp->hooks.user);
+void tape_at_sites(Tape *tp, SiteFn site, void *user) {
+    tp->site = site;
+    tp->site_user = user;
+}
+
+void tape_site(Tape *tp, Site site, int layer, Tensor *x) {
+    if (tp->site != NULL && !tp->dry && tp->replay == 0) tp->site(site, layer, x, tp->site_user);
 }
 
 // ---- tensors ----------------------------------------------------------------------------------
@@ -196,13 +218,23 @@ Tensor *tape_param(Tape *tp, Param *p) {
     return x;
 }
 
+static Tensor *view(Tape *tp, Tensor *x, int row, int rows, int col, int cols) {
+    ASSERT(row >= 0 && row + rows <= x->rows && col >= 0 && col + cols <= x->cols);
+    size_t at = (size_t)row * (size_t)x->ld + (size_t)col;
+    Tensor *v = tensor_new(tp, x->data == NULL ? NULL : x->data + at, rows, cols);
+    v->ld = x->ld;
+    v->base = x->base != NULL ? x->base : x;
+    v->row = x->row + row;
+    v->col = x->col + col;
+    return v;
+}
+
 Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols) {
-    ASSERT(col >= 0 && col + cols <= x->cols);
-    Tensor *view = tensor_new(tp, x->data == NULL ? NULL : x->data + col, x->rows, cols);
-    view->ld = x->ld;
-    view->base = x->base != NULL ? x->base : x;
-    view->col = x->col + col;
-    return view;
+    return view(tp, x, 0, x->rows, col, cols);
+}
+
+Tensor *tape_rows(Tape *tp, Tensor *x, int row, int rows) {
+    return view(tp, x, row, rows, 0, x->cols);
 }
 
 real *tape_saved(Tape *tp, size_t count) {
@@ -217,8 +249,8 @@ real *tape_kept(Tape *tp, size_t count, bool *filled) {
         return tp->kept_list[tp->kept_cursor++];
     }
     if (tp->segment == 0 || !tp->record) return tape_saved(tp, count);
-    tp->kept_list = (real **)grown(tp->kept_list, tp->kept_count, &tp->kept_capacity,
-                                   sizeof *tp->kept_list);
+    tp->kept_list =
+        (real **)grown(tp->kept_list, tp->kept_count, &tp->kept_capacity, sizeof *tp->kept_list);
     return tp->kept_list[tp->kept_count++] = arena_reals(&tp->kept, count);
 }
 
@@ -241,22 +273,37 @@ void *tape_info(Tape *tp, const void *bytes, size_t size) {
     return copy;
 }
 
-static void count_use(Tape *tp, Tensor *x) {
-    if (x == NULL || x->param == NULL || tp->replay > 0) return;
-    if (x->param->uses++ > 0) return;
+// The parameter that x is, or is a view of; NULL: none.
+static Param *param_of(const Tensor *x) {
+    return x->base != NULL ? x->base->param : x->param;
+}
+
+static void count_use(Tape *tp, const Tensor *x) {
+    Param *p = param_of(x);
+    if (p == NULL || tp->replay > 0) return;
+    if (p->uses++ > 0) return;
     tp->touched =
         (Param **)grown(tp->touched, tp->touched_count, &tp->touched_capacity, sizeof *tp->touched);
-    tp->touched[tp->touched_count++] = x->param;
+    tp->touched[tp->touched_count++] = p;
+}
+
+static Tensor **list_copy(Tape *tp, Tensor *const *list) {
+    size_t count = 1;
+    while (list[count - 1] != NULL) count++;
+    return tape_info(tp, list, count * sizeof *list);
 }
 
 Tensor *tape_push(Tape *tp, const Node *node) {
     arena_rewind(&tp->scratch, 0);
-    if (!tp->record) return node->out;
-    for (int i = 0; i < NODE_INPUTS; i++) count_use(tp, node->in[i]);
-    if (tp->segment > 0) return node->out;
+    if (!tp->record) return node->out[0];
+    for (int i = 0; node->in[i] != NULL; i++) count_use(tp, node->in[i]);
+    if (tp->segment > 0) return node->out[0];
     tp->nodes = (Node *)grown(tp->nodes, tp->count, &tp->capacity, sizeof *tp->nodes);
-    tp->nodes[tp->count++] = *node;
-    return node->out;
+    Node *kept = &tp->nodes[tp->count++];
+    *kept = *node;
+    kept->out = list_copy(tp, node->out);
+    kept->in = list_copy(tp, node->in);
+    return kept->out[0];
 }
 
 // ---- gradient buffers -------------------------------------------------------------------------
@@ -282,21 +329,30 @@ static void grad_release(Tape *tp, Tensor *x) {
     x->grad = NULL;
 }
 
-static void grad_lend(Tape *tp, Tensor *x) {
+static void grad_lend(Tape *tp, Tensor *x, bool zeroed) {
     size_t count = (size_t)x->rows * (size_t)x->cols;
     x->grad_block = block_lend(tp, count);
     x->grad = tp->blocks[x->grad_block].data;
-    if (!tp->dry) memset(x->grad, 0, count * sizeof(real));
+    if (zeroed && !tp->dry) memset(x->grad, 0, count * sizeof(real));
 }
 
 real *tape_grad(Tape *tp, Tensor *x) {
-    if (x->param != NULL) {
-        ASSERT(tp->dry || x->param->grad != NULL);
-        return tp->dry ? NULL : x->param->grad;
-    }
     Tensor *owner = x->base != NULL ? x->base : x;
-    if (owner->grad_block == NO_BLOCK) grad_lend(tp, owner);
-    return tp->dry ? NULL : owner->grad + x->col;
+    real *grad = owner->grad;
+    if (owner->param != NULL) {
+        grad = owner->param->grad;
+        ASSERT(tp->dry || grad != NULL);
+    } else if (owner->grad_block == NO_BLOCK) {
+        grad_lend(tp, owner, true);
+        grad = owner->grad;
+    }
+    return tp->dry ? NULL : grad + (size_t)x->row * (size_t)owner->cols + (size_t)x->col;
+}
+
+real *tape_grad_first(Tape *tp, Tensor *x, bool *first) {
+    *first = x->param == NULL && x->base == NULL && x->grad_block == NO_BLOCK;
+    if (*first) grad_lend(tp, x, false);
+    return tape_grad(tp, x);
 }
 
 int tape_grad_ld(const Tensor *x) {
@@ -306,26 +362,35 @@ int tape_grad_ld(const Tensor *x) {
 // ---- the reverse walk -------------------------------------------------------------------------
 
 static void uses_done(Tape *tp, const Node *node) {
-    for (int i = 0; i < NODE_INPUTS; i++) {
-        Param *p = node->in[i] == NULL ? NULL : node->in[i]->param;
+    for (int i = 0; node->in[i] != NULL; i++) {
+        Param *p = param_of(node->in[i]);
         if (p == NULL) continue;
         ASSERT(p->uses > 0);
-        if (--p->uses == 0 && tp->hooks.ready != NULL && !tp->dry) {
-            tp->hooks.ready(p, tp->hooks.user);
-        }
+        if (--p->uses == 0 && tp->ready != NULL && !tp->dry) tp->ready(p, tp->ready_user);
     }
 }
 
-// One part of a node, and, when no other part is to come, what it held. A node whose output nobody
+static bool has_gradient(const Node *node) {
+    bool any = false;
+    for (int i = 0; node->out[i] != NULL; i++) any = any || node->out[i]->grad_block != NO_BLOCK;
+    return any;
+}
+
+// One part of a node, and, when no other part is to come, what it held. A node whose outputs nobody
 // used still counts as a use of its parameters.
 static void differentiate(Tape *tp, const Node *node, BackwardFn part, bool last) {
-    if (node->out->grad_block != NO_BLOCK) part(tp, node);
+    if (has_gradient(node)) part(tp, node);
     arena_rewind(&tp->scratch, 0);
     if (last) {
-        grad_release(tp, node->out);
+        for (int i = 0; node->out[i] != NULL; i++) grad_release(tp, node->out[i]);
         uses_done(tp, node);
     }
     if (!tp->dry) progress();
+}
+
+static void put_off(Tape *tp, const Node *node) {
+    tp->late = (Node *)grown(tp->late, tp->late_count, &tp->late_capacity, sizeof *tp->late);
+    tp->late[tp->late_count++] = *node;
 }
 
 // Differentiates nodes [from, count) in reverse and drops them.
@@ -334,21 +399,20 @@ static void walk(Tape *tp, int from, bool nested) {
         Node node = tp->nodes[--tp->count];
         differentiate(tp, &node, node.backward, node.late == NULL);
         if (node.late == NULL) continue;
-        if (nested) {
+        if (nested)
             differentiate(tp, &node, node.late, true);
-        } else {
-            ASSERT(tp->late_count < LATE_MOST);
-            tp->late[tp->late_count++] = node;
-        }
+        else
+            put_off(tp, &node);
     }
 }
 
 void tape_backward_from(Tape *tp, Tensor *root, const real *grad) {
     ASSERT(tp->record && root->base == NULL && root->param == NULL);
-    grad_lend(tp, root);
+    grad_lend(tp, root, false);
     if (!tp->dry) memcpy(root->grad, grad, (size_t)root->rows * (size_t)root->cols * sizeof(real));
     walk(tp, 0, false);
-    for (int i = 0; i < tp->late_count; i++) differentiate(tp, &tp->late[i], tp->late[i].late, true);
+    for (int i = 0; i < tp->late_count; i++)
+        differentiate(tp, &tp->late[i], tp->late[i].late, true);
     tp->late_count = 0;
 }
 
@@ -376,9 +440,10 @@ static void segment_backward(Tape *tp, const Node *node) {
     Tensor *again = s->fn(tp, node->in[0], s->args);
     tp->replay--;
     ASSERT(again->base == NULL && tp->count > from);
-    again->grad = node->out->grad;  // hands the buffer over: released with its producer
-    again->grad_block = node->out->grad_block;
-    node->out->grad_block = NO_BLOCK;
+    Tensor *out = node->out[0];
+    again->grad = out->grad;  // hands the buffer over: released with its producer
+    again->grad_block = out->grad_block;
+    out->grad_block = NO_BLOCK;
     walk(tp, from, true);
     arena_rewind(&tp->activations, mark);
 }
@@ -399,7 +464,7 @@ Tensor *tape_checkpoint(Tape *tp, SegmentFn fn, Tensor *x, const void *args, siz
     }
     s.args = tape_info(tp, args, args_bytes);
     return tape_push(tp, &(Node){.backward = segment_backward,
-                                 .out = out,
-                                 .in = {x},
+                                 .out = TENSORS(out),
+                                 .in = TENSORS(x),
                                  .info = tape_info(tp, &s, sizeof s)});
 }

@@ -17,32 +17,43 @@ typedef struct Tensor {
     real *data;           // (rows, cols) with ld; NULL on a dry tape
     int rows, cols, ld;
     Param *param;         // a parameter's leaf, else NULL
-    struct Tensor *base;  // a column view's owner, else NULL
-    int col;              // first column in base
+    struct Tensor *base;  // a view's owner, else NULL
+    int row, col;         // first row and column in base
     real *grad;           // lent by the pool, or the parameter's own; dense (ld = cols)
     int grad_block;       // pool block of grad, -1: none yet
-    double value;         // of a (1,1) sum, kept in double
+    double value;         // of a (1,1) loss, kept in double; data is not used: tensor_item
+    const struct LossTerms *terms;  // of a weighted sum of losses: its value is that of their values
 } Tensor;
 
-enum { NODE_INPUTS = 4, NODE_SAVED = 4 };
+// An operation. Lists of tensors end with NULL; tape_push copies them.
+#define TENSORS(...) ((Tensor *[]){__VA_ARGS__, NULL})
+enum { NODE_SAVED = 4 };
 typedef struct Node Node;
 typedef void (*BackwardFn)(Tape *tp, const Node *node);
 struct Node {
+    // Called when any output has a gradient. The grad of an output that nobody used is NULL.
     BackwardFn backward;
-    Tensor *out, *in[NODE_INPUTS];  // unused inputs NULL
+    Tensor **out, **in;
     real *saved[NODE_SAVED];        // op-private, in the arena
     const void *info;               // op-private constants, tape_info or longer lived
     BackwardFn late;                // the part of backward that no other gradient waits for; NULL: none
 };
 
-// Ready: the last use of a parameter has been differentiated.
-typedef struct TapeHooks {
-    void (*ready)(Param *param, void *user);
-    // Named places in a model: to read; on a tape that records nothing also to change. layer is -1 outside of
-    // blocks. Once a forward pass: recomputation does not call again.
-    void (*site)(const char *name, int layer, Tensor *x, void *user);
-    void *user;
-} TapeHooks;
+// Named places in a model, where a hook may read tensors and, on a tape that records nothing, also change them.
+typedef enum Site {
+    SITE_RESIDUAL_IN,
+    SITE_QUERY, SITE_KEY, SITE_VALUE,  // as the mixer's kernel takes them: rotated, with their feature map
+    SITE_HEAD_OUT,                     // the mixer's output before gate and projection
+    SITE_MIXER_OUT, SITE_MLP_OUT, SITE_RESIDUAL_OUT,
+    SITE_LOGITS,                       // where they exist whole
+    SITE_COUNT
+} Site;
+const char *site_name(Site site);  // "residual_in"
+
+// The last use of a parameter has been differentiated.
+typedef void (*ReadyFn)(Param *param, void *user);
+// layer is -1 outside of blocks. Once a forward pass: recomputation does not call again.
+typedef void (*SiteFn)(Site site, int layer, Tensor *x, void *user);
 
 Tape *tape_new(void);
 void tape_free(Tape *tp);
@@ -54,12 +65,14 @@ size_t tape_bytes(const Tape *tp);              // activations, kept results, gr
 void tape_begin(Tape *tp, bool record);
 bool tape_is_dry(const Tape *tp);       // ops and backward functions then skip their kernels
 bool tape_records(const Tape *tp);
-void tape_set_hooks(Tape *tp, const TapeHooks *hooks);  // copied; NULL: none
+void tape_on_ready(Tape *tp, ReadyFn ready, void *user);  // NULL: nobody; independent of the next
+void tape_at_sites(Tape *tp, SiteFn site, void *user);
 
 Tensor *tape_tensor(Tape *tp, int rows, int cols);              // undefined contents
 Tensor *tape_leaf(Tape *tp, real *data, int rows, int cols);    // borrowed data
 Tensor *tape_param(Tape *tp, Param *p);                         // this rank's share: (dim0, product of the rest)
 Tensor *tape_cols(Tape *tp, Tensor *x, int col, int cols);      // columns of x, no copy, gradient into x's
+Tensor *tape_rows(Tape *tp, Tensor *x, int row, int rows);      // the same for rows; views of views are views of the owner
 real *tape_saved(Tape *tp, size_t count);                       // lives until backward has used it
 // As tape_saved, for a result that must not be computed twice because all ranks took part in it. The second run of
 // a recomputed segment gets the same memory back, in the order of the first, and *filled is true.
@@ -69,12 +82,15 @@ Tensor *tape_kept_tensor(Tape *tp, int rows, int cols, bool *filled);
 Tensor *tape_alias(Tape *tp, Tensor *x);
 void *tape_info(Tape *tp, const void *bytes, size_t size);      // a copy with the node's life
 real *tape_scratch(Tape *tp, size_t count);                     // until tape_push, or backward, returns
-Tensor *tape_push(Tape *tp, const Node *node);                  // returns node->out
-void tape_site(Tape *tp, const char *name, int layer, Tensor *x);
+Tensor *tape_push(Tape *tp, const Node *node);                  // returns the first output
+void tape_site(Tape *tp, Site site, int layer, Tensor *x);
 
 // In a backward function: the buffer to accumulate x's gradient into (zeroed at first use). ld is x->ld for
 // views, x->cols otherwise: tape_grad_ld. On a dry tape returns NULL after counting.
 real *tape_grad(Tape *tp, Tensor *x);
+// The same for a function that can as well store: *first says that nothing was added to it yet, and that it must store
+// every element, as the buffer holds anything. Never so for parameters and views.
+real *tape_grad_first(Tape *tp, Tensor *x, bool *first);
 int tape_grad_ld(const Tensor *x);
 
 // Walks the list in reverse from `root`, whose gradient is seeded with 1 (root is (1,1)). Late parts come after the

@@ -18,7 +18,6 @@ Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) {
     Window w = {0};
     Status st = agree(window_open(&w, run->cfg.train.eval_seq, &run->mesh), run->mesh.world);
     WindowSum sum = {.bad = 0};
-    tape_set_hooks(run->tape, NULL);
     if (st == OK) window_losses(&w, &sum, run->tape, &run->model, &text);
     window_close(&w);
     TRY(st);

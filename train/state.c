@@ -251,6 +251,7 @@ Status run_resume(Run *run) {
     Manifest m = {0};
     Status st = checkpoint_load(&run->mesh, dir, step, parts, 2, &m);
     tables_close(&t);
+    params_changed(&run->model.params);
     if (st == OK) {
         st = check_corpus(run, &m);
         if (st == OK) st = counters_unpack(run, &m);

@@ -22,8 +22,7 @@ static void phase_end(double *phase, double *clock) {
 // Forward and backward of one micro-batch. Only the last one announces finished gradients.
 static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_COUNT]) {
     double clock = clock_s();
-    TapeHooks hooks = {.ready = hook_ready, .user = run};
-    tape_set_hooks(run->tape, last ? &hooks : NULL);
+    tape_on_ready(run->tape, last ? hook_ready : NULL, run);
     tape_begin(run->tape, true);
     Tensor *loss = model_loss(run->tape, &run->model, batch, NULL);
     phase_end(&run->phases.forward, &clock);

@@ -13,15 +13,15 @@ static void lightning_params(Model *m, Layer *layer) {
     char name[PARAM_NAME_BYTES];
     int C = c->width;
     layer_param_name(name, sizeof name, m, layer->index, "qkvu_proj.weight");
-    layer->param[QKVU] = params_add_split(&m->params, name, 2, (int[]){4 * C, C}, INIT_NORMAL,
-                                          c->init_std, 0, 4);
+    layer->param[QKVU] =
+        params_add_split(&m->params, name, 2, (int[]){4 * C, C}, INIT_NORMAL, c->init_std, 0, 4);
     layer_param_name(name, sizeof name, m, layer->index, "out_proj.weight");
     layer->param[OUT] =
         params_add_split(&m->params, name, 2, (int[]){C, C}, INIT_NORMAL, c->init_std, 1, 1);
     if (!layer->lrpe) return;
     layer_param_name(name, sizeof name, m, layer->index, "lrpe.theta");
-    layer->param[THETA] = params_add_split(
-        &m->params, name, 3, (int[]){c->heads, 1, c->head_size}, INIT_LRPE, 0, 0, 1);
+    layer->param[THETA] = params_add_split(&m->params, name, 3, (int[]){c->heads, 1, c->head_size},
+                                           INIT_LRPE, 0, 0, 1);
 }
 
 // Width of q and k inside the attention kernel: LRPE doubles it.
@@ -65,13 +65,16 @@ static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
         q = op_lrpe(tp, q, theta, &angles, H);
         k = op_lrpe(tp, k, theta, &angles, H);
     }
+    tape_site(tp, SITE_QUERY, layer->index, q);
+    tape_site(tp, SITE_KEY, layer->index, k);
+    tape_site(tp, SITE_VALUE, layer->index, v);
     LightningState *state = run->state;
     LightningArgs args = {.heads = H,
                           .block = m->cfg.block,
                           .decay = layer->decay + (m->mesh == NULL ? 0 : m->mesh->tp_rank * H),
                           .state = state == NULL ? NULL : state->S};
     Tensor *o = op_seq_lightning(tp, m->mesh, q, k, v, run->seq, &args);
-    tape_site(tp, "head_out", layer->index, o);
+    tape_site(tp, SITE_HEAD_OUT, layer->index, o);
     return gate_and_project(run, u, o);
 }
 
@@ -79,7 +82,8 @@ static void *lightning_open(const Model *m, const Layer *layer, int B) {
     LightningState *s = calloc(1, sizeof *s);
     if (s == NULL) return NULL;
     s->B = B;
-    s->row = (size_t)heads_here(m) * (size_t)feature_size(&m->cfg, layer) * (size_t)m->cfg.head_size;
+    s->row =
+        (size_t)heads_here(m) * (size_t)feature_size(&m->cfg, layer) * (size_t)m->cfg.head_size;
     s->S = calloc((size_t)B * s->row, sizeof(real));
     if (s->S != NULL) return s;
     free(s);

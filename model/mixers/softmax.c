@@ -78,6 +78,9 @@ static Tensor *attend(const MixerRun *run, Tensor *x, int window) {
     int H = heads_here(run->m), Hk = kv_heads_here(run->m);
     q = op_rope(tp, q, run->seq, c->rope_base, H);
     k = op_rope(tp, k, run->seq, c->rope_base, Hk);
+    tape_site(tp, SITE_QUERY, run->layer->index, q);
+    tape_site(tp, SITE_KEY, run->layer->index, k);
+    tape_site(tp, SITE_VALUE, run->layer->index, v);
     AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = window};
     Tensor *o;
     if (run->state == NULL) {
@@ -88,7 +91,7 @@ static Tensor *attend(const MixerRun *run, Tensor *x, int window) {
         CacheView view = {cache->keys, cache->values, cache->capacity, cache->length};
         o = op_attention_cached(tp, q, &view, run->seq, &args);
     }
-    tape_site(tp, "head_out", run->layer->index, o);
+    tape_site(tp, SITE_HEAD_OUT, run->layer->index, o);
     return op_tp_sum(tp, run->m->mesh, op_linear(tp, o, tape_param(tp, &rows[p[O]])));
 }
 

@@ -178,9 +178,24 @@ void attention_merge(real *restrict out, real *restrict lse, const real *restric
 void cross_entropy_forward(double *restrict lse, double *restrict hit,  // (N), (N)
                            const real *restrict logits, const int32_t *restrict targets,  // (N,V), (N)
                            int first, int N, int V);
-// Turns logits into their gradient in place: scale * (softmax - onehot), 0 where ignored. lse: of the whole vocabulary.
+// Turns logits into their gradient in place: scale * weight * (softmax - onehot), 0 where ignored. lse: of the whole
+// vocabulary. weights (N); NULL: 1 each.
 void cross_entropy_backward(real *restrict logits, const double *restrict lse,
-                            const int32_t *restrict targets, real scale, int first, int N, int V);
+                            const int32_t *restrict targets, const real *restrict weights,
+                            real scale, int first, int N, int V);
+
+// What makes a model's logits those of the distribution that tokens are drawn from: x / temperature; a banned token's
+// becomes LOGIT_BANNED, whose exponential is 0. banned (V): of these columns; NULL: none is.
+#define LOGIT_BANNED ((real)-1e30)
+void logits_shape(real *restrict logits, double temperature, const uint8_t *restrict banned, int N, int V);
+// mean_t: this slice's part of sum_v p_tv x_tv, p = exp(x - lse). The entropy of a row is lse - the sum over slices.
+void logits_mean(double *restrict mean, const real *restrict logits, const double *restrict lse, int N, int V);
+// Turns logits into the gradient of sum_t dlogp_t log p_t[target] + dentropy_t H_t for the logits before logits_shape,
+// in place: (dlogp_t (onehot - p) - dentropy_t p (log p + H)) / temperature; dlogp counts where there is a target. lse and
+// entropy: of the whole vocabulary. dlogp, dentropy: (N), NULL: 0.
+void log_prob_backward(real *restrict logits, const double *restrict lse, const double *restrict entropy,
+                       const int32_t *restrict targets, const real *restrict dlogp,
+                       const real *restrict dentropy, double temperature, int first, int N, int V);
 
 // ---- adamw.c (Loshchilov & Hutter 2019) --------------------------------------------------------
 typedef struct AdamW {

@@ -1,7 +1,7 @@
 // Cross-entropy of rows of logits, or of a slice of the columns of such rows:
 //
 //   lse_t = m + log sum_v exp(x_tv - m), m = max_v x_tv      loss_t = lse_t - x_t[target]
-//   dx_tv = scale (exp(x_tv - lse_t) - [v = target])
+//   dx_tv = scale w_t (exp(x_tv - lse_t) - [v = target])
 //
 // A slice gives its own lse and the target's logit if it has it. Between forward and backward the
 // caller combines the slices' (op_loss_head); backward then is the same for a slice as for all.
@@ -64,7 +64,8 @@ void cross_entropy_forward(double *restrict lse, double *restrict hit, const rea
 }
 
 void cross_entropy_backward(real *restrict logits, const double *restrict lse,
-                            const int32_t *restrict targets, real scale, int first, int N, int V) {
+                            const int32_t *restrict targets, const real *restrict weights,
+                            real scale, int first, int N, int V) {
 #pragma omp parallel for schedule(static) if (worth_threads(N, V))
     for (int t = 0; t < N; t++) {
         real *x = logits + (size_t)t * (size_t)V;
@@ -72,10 +73,58 @@ void cross_entropy_backward(real *restrict logits, const double *restrict lse,
             for (int v = 0; v < V; v++) x[v] = 0;
             continue;
         }
-        real total = (real)lse[t];
+        real total = (real)lse[t], factor = weights != NULL ? scale * weights[t] : scale;
 #pragma omp simd
-        for (int v = 0; v < V; v++) x[v] = scale * real_exp(x[v] - total);
+        for (int v = 0; v < V; v++) x[v] = factor * real_exp(x[v] - total);
         int target = target_column(targets[t], first, V);
-        if (target >= 0) x[target] -= scale;
+        if (target >= 0) x[target] -= factor;
+    }
+}
+
+void logits_shape(real *restrict logits, double temperature, const uint8_t *restrict banned, int N,
+                  int V) {
+    real factor = (real)(1 / temperature);
+    if (banned == NULL && temperature == 1) return;
+#pragma omp parallel for schedule(static) if (worth_threads(N, V))
+    for (int t = 0; t < N; t++) {
+        real *x = logits + (size_t)t * (size_t)V;
+        for (int v = 0; v < V; v++) x[v] *= factor;
+        for (int v = 0; v < V && banned != NULL; v++)
+            if (banned[v]) x[v] = LOGIT_BANNED;
+    }
+}
+
+// A banned token's exponential is 0, and so is its part.
+void logits_mean(double *restrict mean, const real *restrict logits, const double *restrict lse,
+                 int N, int V) {
+#pragma omp parallel for schedule(static) if (worth_threads(N, V))
+    for (int t = 0; t < N; t++) {
+        const real *x = logits + (size_t)t * (size_t)V;
+        real total = (real)lse[t];
+        double sum = 0;
+        for (int v = 0; v < V; v++) sum += (double)(real_exp(x[v] - total) * x[v]);
+        mean[t] = sum;
+    }
+}
+
+void log_prob_backward(real *restrict logits, const double *restrict lse,
+                       const double *restrict entropy, const int32_t *restrict targets,
+                       const real *restrict dlogp, const real *restrict dentropy,
+                       double temperature, int first, int N, int V) {
+    real factor = (real)(1 / temperature);
+#pragma omp parallel for schedule(static) if (worth_threads(N, V))
+    for (int t = 0; t < N; t++) {
+        real *x = logits + (size_t)t * (size_t)V;
+        bool counts = targets[t] != IGNORE_TARGET && dlogp != NULL;
+        real total = (real)lse[t], g = counts ? factor * dlogp[t] : 0;
+        real h = dentropy != NULL ? factor * dentropy[t] : 0;
+        real H = dentropy != NULL ? (real)entropy[t] : 0;
+#pragma omp simd
+        for (int v = 0; v < V; v++) {
+            real log_p = x[v] - total, p = real_exp(log_p);
+            x[v] = -p * (g + h * (log_p + H));
+        }
+        int target = counts ? target_column(targets[t], first, V) : -1;
+        if (target >= 0) x[target] += g;
     }
 }

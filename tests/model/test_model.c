@@ -188,11 +188,11 @@ typedef struct Sites {
     char names[1024];
 } Sites;
 
-static void note_site(const char *name, int layer, Tensor *x, void *user) {
+static void note_site(Site site, int layer, Tensor *x, void *user) {
     Sites *s = user;
     size_t n = strlen(s->names);
     cr_assert_not_null(x->data);
-    snprintf(s->names + n, sizeof s->names - n, "%s:%d ", name, layer);
+    snprintf(s->names + n, sizeof s->names - n, "%s:%d ", site_name(site), layer);
 }
 
 Test(model, names_the_places_it_passes) {
@@ -205,13 +205,13 @@ Test(model, names_the_places_it_passes) {
     tape_dry(tp, false);
     model_logits(tp, &m, &b.b, NULL);
     cr_assert_eq(tape_reserve(tp), OK);
-    TapeHooks hooks = {.site = note_site, .user = &sites};
-    tape_set_hooks(tp, &hooks);
+    tape_at_sites(tp, note_site, &sites);
     tape_begin(tp, false);
     model_logits(tp, &m, &b.b, NULL);
     cr_assert_str_eq(sites.names,
-                     "residual_in:0 head_out:0 mixer_out:0 mlp_out:0 residual_out:0 "
-                     "residual_in:1 head_out:1 mixer_out:1 mlp_out:1 residual_out:1 logits:-1 ");
+                     "residual_in:0 query:0 key:0 value:0 head_out:0 mixer_out:0 mlp_out:0 "
+                     "residual_out:0 residual_in:1 query:1 key:1 value:1 head_out:1 mixer_out:1 "
+                     "mlp_out:1 residual_out:1 logits:-1 ");
     tape_free(tp);
     made_batch_free(&b);
     model_close(&m);

@@ -16,13 +16,14 @@ void ref_cross_entropy_forward(double *lse, double *hit, const real *logits, con
     }
 }
 
-void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *targets, real scale,
-                                int first, int N, int V) {
+void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *targets,
+                                const real *weights, real scale, int first, int N, int V) {
     for (int t = 0; t < N; t++) {
         for (int v = 0; v < V; v++) {
             double p = exp((double)logits[t * V + v] - lse[t]);
             if (first + v == targets[t]) p -= 1;
             if (targets[t] == IGNORE_TARGET) p = 0;
+            if (weights != NULL) p *= (double)weights[t];
             logits[t * V + v] = (real)((double)scale * p);
         }
     }

@@ -42,8 +42,8 @@ void ref_rope_backward(real *dinp, int ld_dinp, const real *dout, const int64_t 
 
 void ref_cross_entropy_forward(double *lse, double *hit, const real *logits, const int32_t *targets,
                                int first, int N, int V);
-void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *targets, real scale,
-                                int first, int N, int V);
+void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *targets,
+                                const real *weights, real scale, int first, int N, int V);
 
 void ref_adamw_update(real *param, real *m, real *v, const real *grad, const AdamW *a,
                       size_t count);

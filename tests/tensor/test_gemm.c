@@ -106,7 +106,7 @@ Test(gemm, names_the_openmp_build) {
 }
 
 // Forward and both gradients of a strided layer against gemm on one thread.
-static double linear_error(int N, int C, int O, int threads) {
+static double linear_error(int N, int C, int O, int threads, bool store) {
     int ld_inp = C + 5, ld_out = O + 3;
     size_t in_count = (size_t)N * (size_t)ld_inp, out_count = (size_t)N * (size_t)ld_out;
     size_t w_count = (size_t)O * (size_t)C;
@@ -120,10 +120,10 @@ static double linear_error(int N, int C, int O, int threads) {
     }
     omp_set_num_threads(threads);
     linear_forward(out[0], ld_out, inp, ld_inp, w, N, C, O);
-    linear_backward(dinp[0], ld_inp, dw[0], dout, ld_out, inp, ld_inp, w, N, C, O);
+    linear_backward(dinp[0], ld_inp, store, dw[0], dout, ld_out, inp, ld_inp, w, N, C, O);
     omp_set_num_threads(1);
     gemm(GEMM_N, GEMM_T, N, O, C, 1, inp, ld_inp, w, C, 0, out[1], ld_out);
-    gemm(GEMM_N, GEMM_N, N, C, O, 1, dout, ld_out, w, C, 1, dinp[1], ld_inp);
+    gemm(GEMM_N, GEMM_N, N, C, O, 1, dout, ld_out, w, C, !store, dinp[1], ld_inp);
     gemm(GEMM_T, GEMM_N, O, C, N, 1, dout, ld_out, inp, ld_inp, 1, dw[1], C);
     double worst = 0;
     for (size_t i = 0; i < out_count; i++) worst = fmax(worst, fabs(out[0][i] - out[1][i]));
@@ -140,7 +140,7 @@ Test(linear, panels_of_any_thread_count_give_the_product) {
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int threads = 1; threads <= 5; threads += 2) {
             const int *d = shapes[s];
-            double e = linear_error(d[0], d[1], d[2], threads);
+            double e = linear_error(d[0], d[1], d[2], threads, s % 2 == 0);
             cr_assert(e < TOLERANCE, "N %d C %d O %d, %d threads: %g", d[0], d[1], d[2], threads,
                       e);
         }
@@ -150,10 +150,13 @@ Test(linear, panels_of_any_thread_count_give_the_product) {
 Test(linear, either_gradient_may_be_absent_and_both_accumulate) {
     const real inp[2] = {1, 2}, w[2] = {3, 4}, dout[1] = {10};
     real dinp[2] = {100, 200}, dw[2] = {7, 8};
-    linear_backward(NULL, 0, dw, dout, 1, inp, 2, w, 1, 2, 1);
+    linear_backward(NULL, 0, false, dw, dout, 1, inp, 2, w, 1, 2, 1);
     cr_assert(dw[0] == 17 && dw[1] == 28);
-    linear_backward(dinp, 2, NULL, dout, 1, inp, 2, w, 1, 2, 1);
+    linear_backward(dinp, 2, false, NULL, dout, 1, inp, 2, w, 1, 2, 1);
     cr_assert(dinp[0] == 130 && dinp[1] == 240);
+    dinp[0] = dinp[1] = NAN;
+    linear_backward(dinp, 2, true, NULL, dout, 1, inp, 2, w, 1, 2, 1);
+    cr_assert(dinp[0] == 30 && dinp[1] == 40);
 }
 
 Test(linear, repeats_bit_for_bit) {

@@ -16,6 +16,7 @@ enum { N = 150, C = 6, V = 23, BLOCKS = 3, WIDEST = 1 << 20, SLICES = 4 };
 typedef struct Head {
     real *x, *w;  // (N,C), (V,C)
     int32_t targets[N];
+    real weights[N];
     Batch batch;
 } Head;
 
@@ -34,8 +35,11 @@ typedef struct Ranks {
 
 static void head_open(Head *h) {
     h->x = numbers_normal(N * C, 1), h->w = numbers_normal(V * C, 2);
-    for (int t = 0; t < N; t++) h->targets[t] = t % 7 == 3 ? IGNORE_TARGET : t * 5 % V;
-    h->batch = (Batch){.seq = {.B = 1, .T = N}, .targets = h->targets};
+    for (int t = 0; t < N; t++) {
+        h->targets[t] = t % 7 == 3 ? IGNORE_TARGET : t * 5 % V;
+        h->weights[t] = t % 5 == 2 ? 0 : (real)(t % 4) + (real)0.25;
+    }
+    h->batch = (Batch){.seq = {.B = 1, .T = N}, .targets = h->targets, .weights = h->weights};
 }
 
 static void head_free(Head *h) {
@@ -135,6 +139,30 @@ Test(loss_head, slices_of_the_vocabulary_fold_to_the_whole) {
     head_free(&h);
 }
 
+Test(loss_head, weights_are_of_targets) {
+    static Result weighted, plain, ones;
+    Head h;
+    double want = 0;
+    head_open(&h);
+    run(&h, &weighted, 0, V, NULL, true);
+    h.batch.weights = NULL;
+    run(&h, &plain, 0, V, NULL, true);
+    for (int t = 0; t < N; t++) {
+        want += (double)h.weights[t] * plain.losses[t];
+        cr_assert_eq(weighted.losses[t], plain.losses[t]);
+        for (int c = 0; c < C; c++)
+            cr_assert_leq(fabs(weighted.dx[t * C + c] - h.weights[t] * plain.dx[t * C + c]),
+                          TWIN_TOLERANCE);
+        h.weights[t] = 1;
+    }
+    cr_assert_float_eq(weighted.loss, want, 1e-9 * fabs(want));
+    h.batch.weights = h.weights;
+    run(&h, &ones, 0, V, NULL, true);
+    cr_assert(ones.loss == plain.loss && memcmp(ones.dx, plain.dx, sizeof ones.dx) == 0 &&
+              memcmp(ones.dw, plain.dw, sizeof ones.dw) == 0);
+    head_free(&h);
+}
+
 Test(loss_head, a_batch_without_tokens_folds_nothing) {
     static Ranks r;
     static Result out;
@@ -162,3 +190,175 @@ Test(loss_head, a_logit_that_is_not_finite_in_one_slice_makes_the_loss_nan) {
     cr_assert(isnan(out.loss));
     head_free(&h);
 }
+
+// ---- log-probabilities -------------------------------------------------------------------------
+
+typedef struct LogProbs {
+    Head *head;
+    double temperature;
+    const uint8_t *banned;
+    const real *pull, *push;  // (N) weights of log-probabilities and entropies in the loss
+    real logp[N], entropy[N], dx[N * C], dw[V * C];
+    double loss;
+} LogProbs;
+
+static void run_log_probs(LogProbs *p, int first, int rows, const LossFold *f) {
+    Tape *tp = tape_new();
+    LogProbArgs args = {p->temperature, p->banned, f};
+    for (int dry = 1; dry >= 0; dry--) {
+        dry ? tape_dry(tp, true) : tape_begin(tp, true);
+        Tensor *x = tape_leaf(tp, p->head->x, N, C), *entropy;
+        Tensor *w = tape_leaf(tp, p->head->w + first * C, rows, C);
+        Tensor *logp = op_log_probs(tp, x, w, &p->head->batch, &args, &entropy);
+        Tensor *loss = op_loss_sum(tp, op_loss_total(tp, logp, p->pull), 1,
+                                   op_loss_total(tp, entropy, p->push), 0.5);
+        if (!dry) {
+            memcpy(p->logp, logp->data, sizeof p->logp);
+            memcpy(p->entropy, entropy->data, sizeof p->entropy);
+        }
+        tape_backward(tp, loss);
+        if (dry) {
+            cr_assert_eq(tape_reserve(tp), OK);
+            continue;
+        }
+        p->loss = tensor_item(loss);
+        memcpy(p->dx, tape_grad(tp, x), sizeof p->dx);
+        memcpy(p->dw + first * C, tape_grad(tp, w), (size_t)(rows * C) * sizeof(real));
+    }
+    tape_free(tp);
+}
+
+static void log_probs_open(LogProbs *p, Head *h, const uint8_t *banned) {
+    static real push[N];
+    head_open(h);
+    for (int t = 0; t < N; t++) push[t] = (real)(t % 3) - (real)0.5;
+    for (int t = 0; t < N && banned != NULL; t++)
+        if (h->targets[t] != IGNORE_TARGET && banned[h->targets[t]]) h->targets[t] = IGNORE_TARGET;
+    *p = (LogProbs){
+        .head = h, .temperature = 0.7, .banned = banned, .pull = h->weights, .push = push};
+}
+
+static const uint8_t BANNED[V] = {[0] = 1, [11] = 1, [22] = 1};
+
+// Softmax and entropy by their definitions.
+Test(log_probs, are_those_of_the_tempered_distribution_without_banned_tokens) {
+    static LogProbs p;
+    Head h;
+    log_probs_open(&p, &h, BANNED);
+    run_log_probs(&p, 0, V, NULL);
+    for (int t = 0; t < N; t++) {
+        double logit[V], sum = 0, entropy = 0;
+        for (int v = 0; v < V; v++) {
+            logit[v] = 0;
+            for (int c = 0; c < C; c++)
+                logit[v] += (double)h.x[t * C + c] * (double)h.w[v * C + c] / p.temperature;
+            if (!BANNED[v]) sum += exp(logit[v]);
+        }
+        for (int v = 0; v < V; v++)
+            if (!BANNED[v]) entropy -= exp(logit[v]) / sum * (logit[v] - log(sum));
+        double want = h.targets[t] == IGNORE_TARGET ? 0 : logit[h.targets[t]] - log(sum);
+        cr_assert_float_eq(p.logp[t], want, 20 * TWIN_TOLERANCE, "token %d", t);
+        cr_assert_float_eq(p.entropy[t], entropy, 20 * TWIN_TOLERANCE, "token %d", t);
+    }
+    head_free(&h);
+}
+
+// Minus their sum is the cross-entropy, with its gradients.
+Test(log_probs, agree_with_the_loss_head) {
+    static LogProbs p;
+    static Result want;
+    static real zero[N];
+    Head h;
+    log_probs_open(&p, &h, NULL);
+    p.temperature = 1;
+    p.push = zero;
+    run_log_probs(&p, 0, V, NULL);
+    run(&h, &want, 0, V, NULL, true);
+    cr_assert_float_eq(-p.loss, want.loss, 1e-5 * want.loss);
+    for (int i = 0; i < N * C; i++) p.dx[i] = -p.dx[i];
+    for (int i = 0; i < V * C; i++) p.dw[i] = -p.dw[i];
+    cr_assert_leq(numbers_distance(p.dx, want.dx, N * C), TWIN_TOLERANCE);
+    cr_assert_leq(numbers_distance(p.dw, want.dw, V * C), TWIN_TOLERANCE);
+    head_free(&h);
+}
+
+// As rank `rank` of two; `deaf`: what it tells is noted, what it hears is its own. A block folds
+// twice, lse with hits and lse with mean logits: the second time the lse are all alike.
+typedef struct Pair {
+    double lse[2][2][N], hit[2][2][N];  // by rank and fold
+    int rank, row[2], turn;
+    bool deaf[2];
+} Pair;
+
+static void fold_pair(double *lse, double *hit, int n, double *room, void *user) {
+    (void)room;
+    Pair *r = user;
+    int which = r->turn++ % 2, *row = &r->row[which];
+    for (int i = 0, t = *row; i < n; i++, t++) {
+        double(*l)[N] = r->lse[which], (*h)[N] = r->hit[which];
+        if (r->deaf[which]) {
+            l[r->rank][t] = lse[i];
+            h[r->rank][t] = hit[i];
+            continue;
+        }
+        double most = fmax(l[0][t], l[1][t]);
+        lse[i] = most + log(exp(l[0][t] - most) + exp(l[1][t] - most));
+        hit[i] = h[0][t] + h[1][t];
+    }
+    *row += n;
+}
+
+Test(log_probs, slices_of_the_vocabulary_fold_to_the_whole) {
+    static LogProbs whole, part;
+    static Pair r;
+    static const int CUTS[] = {12, 1, 23};
+    Head h, same;
+    log_probs_open(&whole, &h, BANNED);
+    run_log_probs(&whole, 0, V, NULL);
+    for (int cut = 0; cut < 3; cut++) {
+        real dx[N * C] = {0};
+        log_probs_open(&part, &same, BANNED);
+        for (int pass = 0; pass < 3; pass++) {  // first lse and hits become known, then means
+            r.deaf[0] = pass == 0;
+            r.deaf[1] = pass < 2;
+            for (r.rank = 0; r.rank < 2; r.rank++) {
+                int first = r.rank == 0 ? 0 : CUTS[cut], rows = r.rank == 0 ? CUTS[cut] : V - first;
+                LossFold f = {.first = first,
+                              .columns_most = WIDEST,
+                              .fold = fold_pair,
+                              .ranks = 1,
+                              .user = &r};
+                r.row[0] = r.row[1] = r.turn = 0;
+                run_log_probs(&part, first, rows, &f);
+                for (int i = 0; i < N * C && pass == 2; i++) dx[i] += part.dx[i];
+            }
+        }
+        for (int t = 0; t < N; t++) {
+            cr_assert_float_eq(part.logp[t], whole.logp[t], 10 * TWIN_TOLERANCE);
+            cr_assert_float_eq(part.entropy[t], whole.entropy[t], 10 * TWIN_TOLERANCE);
+        }
+        cr_assert_leq(numbers_distance(dx, whole.dx, N * C), TWIN_TOLERANCE);
+        cr_assert_leq(numbers_distance(part.dw, whole.dw, V * C), TWIN_TOLERANCE);
+        head_free(&same);
+    }
+    head_free(&h);
+}
+
+#if GRADCHECK_RUNS
+static double log_probs_loss(void *ctx) {
+    run_log_probs(ctx, 0, V, NULL);
+    return ((LogProbs *)ctx)->loss;
+}
+
+Test(log_probs, gradients_match_differences) {
+    static LogProbs p;
+    Head h;
+    log_probs_open(&p, &h, BANNED);
+    log_probs_loss(&p);
+    real *dx = numbers_copy(p.dx, N * C), *dw = numbers_copy(p.dw, V * C);
+    cr_assert_leq(gradcheck("x", log_probs_loss, &p, h.x, dx, N * C), GRADCHECK_TOLERANCE);
+    cr_assert_leq(gradcheck("w", log_probs_loss, &p, h.w, dw, V * C), GRADCHECK_TOLERANCE);
+    free(dx), free(dw);
+    head_free(&h);
+}
+#endif

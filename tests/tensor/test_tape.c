@@ -54,7 +54,7 @@ static Tensor *block(Tape *tp, Tensor *x, const void *args) {
     Param *w = &a->net->ps.rows[a->net->weight[a->layer]];
     Tensor *y = op_linear(tp, op_srms(tp, x, (real)1e-6), tape_param(tp, w));
     Tensor *product = op_mul(tp, tape_cols(tp, y, 0, C), tape_cols(tp, y, C, C));
-    tape_site(tp, "product", a->layer, product);
+    tape_site(tp, SITE_MIXER_OUT, a->layer, product);
     return op_add(tp, x, product);
 }
 
@@ -91,7 +91,7 @@ typedef struct Seen {
     Net *net;
     int ready[LAYERS + 2];
     int order[LAYERS + 2], count;  // rows in the order they were said to be ready
-    real *at_ready[LAYERS + 2];  // the gradient when the parameter was said to be ready
+    real *at_ready[LAYERS + 2];    // the gradient when the parameter was said to be ready
 } Seen;
 
 static void on_ready(Param *p, void *user) {
@@ -113,8 +113,7 @@ static void check_ready(bool tied, bool recompute) {
     net_open(&net, tied, recompute);
     Tape *tp = net_tape(&net, true);
     Seen seen = {.net = &net};
-    TapeHooks hooks = {.ready = on_ready, .user = &seen};
-    tape_set_hooks(tp, &hooks);
+    tape_on_ready(tp, on_ready, &seen);
     progress_set(on_progress);
     for (int pass = 1; pass <= 2; pass++) {
         net_train(tp, &net);
@@ -138,8 +137,8 @@ Test(tape, says_once_that_a_parameter_is_ready_and_then_leaves_it_alone) {
     for (int i = 0; i < 4; i++) check_ready(i & 1, i & 2);
 }
 
-// A late weight is ready after the embedding, whose gradient backward otherwise finds last; inside of
-// segments it is not late. The bits are those of the weight that is not late.
+// A late weight is ready after the embedding, whose gradient backward otherwise finds last; inside
+// of segments it is not late. The bits are those of the weight that is not late.
 static void check_late(bool recompute) {
     Net net;
     net_open(&net, false, recompute);
@@ -150,8 +149,7 @@ static void check_late(bool recompute) {
     Tape *tp = net_tape(&net, true);
     cr_expect_eq(tape_bytes(tp), tape_bytes(plain), "a late part of the last layer costs memory");
     Seen seen = {.net = &net};
-    TapeHooks hooks = {.ready = on_ready, .user = &seen};
-    tape_set_hooks(tp, &hooks);
+    tape_on_ready(tp, on_ready, &seen);
     for (int pass = 1; pass <= 2; pass++) {
         net_train(tp, &net);
         cr_expect_eq(memcmp(net.ps.grad, expected, net.ps.total * sizeof(real)), 0);
@@ -180,8 +178,7 @@ Test(tape, forgets_uses_of_a_dropped_pass) {
     Seen seen = {.net = &net};
     tape_begin(tp, true);
     net_loss(tp, &net);  // no backward
-    TapeHooks hooks = {.ready = on_ready, .user = &seen};
-    tape_set_hooks(tp, &hooks);
+    tape_on_ready(tp, on_ready, &seen);
     net_train(tp, &net);
     for (int i = 0; i < net.ps.count; i++) {
         cr_expect_eq(seen.ready[i], 1, "%s: %d", net.ps.rows[i].name, seen.ready[i]);
@@ -191,8 +188,8 @@ Test(tape, forgets_uses_of_a_dropped_pass) {
     params_free(&net.ps);
 }
 
-static void zero_product(const char *name, int layer, Tensor *x, void *user) {
-    cr_assert_str_eq(name, "product");
+static void zero_product(Site site, int layer, Tensor *x, void *user) {
+    cr_assert_eq(site, SITE_MIXER_OUT);
     if (layer != *(int *)user) return;
     memset(x->data, 0, (size_t)x->rows * (size_t)x->cols * sizeof(real));
 }
@@ -205,11 +202,10 @@ Test(tape, lets_a_site_hook_change_a_tensor) {
     Tape *tp = net_tape(&net, false);
     tape_begin(tp, false);
     double plain = tensor_item(net_loss(tp, &net));
-    TapeHooks hooks = {.site = zero_product, .user = &layer};
-    tape_set_hooks(tp, &hooks);
+    tape_at_sites(tp, zero_product, &layer);
     tape_begin(tp, false);
     double silenced = tensor_item(net_loss(tp, &net));
-    tape_set_hooks(tp, NULL);
+    tape_at_sites(tp, NULL, NULL);
     Param *w = &net.ps.rows[net.weight[layer]];
     memset(w->data, 0, w->count * sizeof(real));
     tape_begin(tp, false);
@@ -254,6 +250,140 @@ Test(tape, adds_gradients_of_column_views_into_the_owner) {
         for (int c = 0; c < C; c++) cr_assert_eq(got[i * C + c], wanted[c], "row %d col %d", i, c);
     }
     tape_free(tp);
+}
+
+// Rows of columns, of a leaf and of a parameter.
+Test(tape, adds_gradients_of_row_views_into_the_owner) {
+    enum { R = 4, W = 3 };
+    real data[R * W], grad[2] = {10, 100}, got[R * W];
+    for (int i = 0; i < R * W; i++) data[i] = (real)(i + 1);
+    ParamSet ps = {0};
+    params_add(&ps, "p", 2, (int[]){R, W}, INIT_ONE, 0);
+    cr_assert_eq(params_reserve(&ps, true), OK);
+    params_init(&ps, 1);
+    Tape *tp = tape_new();
+    for (int dry = 1; dry >= 0; dry--) {
+        dry ? tape_dry(tp, true) : tape_begin(tp, true);
+        params_zero_grad(&ps);
+        Tensor *x = tape_leaf(tp, data, R, W), *p = tape_param(tp, &ps.rows[0]);
+        Tensor *a = tape_cols(tp, tape_rows(tp, tape_rows(tp, x, 1, 3), 1, 2), 2, 1);
+        Tensor *b = tape_rows(tp, tape_cols(tp, p, 1, 1), 0, 2);
+        cr_assert(a->base == x && a->row == 2 && a->col == 2 && a->ld == W && b->base == p);
+        Tensor *y = op_mul(tp, a, b);
+        cr_assert_eq(ps.rows[0].uses, 1);
+        tape_backward_from(tp, y, grad);
+        if (dry) cr_assert_eq(tape_reserve(tp), OK);
+        if (!dry) memcpy(got, tape_grad(tp, x), sizeof got);
+    }
+    for (int i = 0; i < R * W; i++) {
+        cr_assert_eq(got[i], (real)(i == 8 ? 10 : i == 11 ? 100 : 0), "element %d", i);
+        cr_assert_eq(ps.rows[0].grad[i], (real)(i == 1 ? 90 : i == 4 ? 1200 : 0), "element %d", i);
+    }
+    tape_free(tp);
+    params_free(&ps);
+}
+
+// Pieces that are views, and one that is used twice.
+Test(tape, concatenates_rows_and_columns) {
+    real a[6] = {1, 2, 3, 4, 5, 6}, b[3] = {7, 8, 9}, da[6], db[3];
+    static const real below[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, beside[8] = {2, 3, 2, 8, 5, 6, 5, 8};
+    real grad[8];
+    for (int i = 0; i < 8; i++) grad[i] = (real)(1 << i);
+    Tape *tp = tape_new();
+    for (int dry = 1; dry >= 0; dry--) {
+        dry ? tape_dry(tp, true) : tape_begin(tp, true);
+        Tensor *x = tape_leaf(tp, a, 2, 3), *y = tape_leaf(tp, b, 1, 3);
+        Tensor *all = op_concat_rows(tp, TENSORS(x, y));
+        if (!dry) cr_assert_arr_eq(all->data, below, sizeof below);
+        Tensor *eight = tape_rows(tp, tape_cols(tp, y, 1, 1), 0, 1);
+        Tensor *two = op_concat_rows(tp, TENSORS(eight, eight));
+        Tensor *wide =
+            op_concat_cols(tp, TENSORS(tape_cols(tp, x, 1, 2), tape_cols(tp, x, 1, 1), two));
+        if (!dry) cr_assert_arr_eq(wide->data, beside, sizeof beside);
+        tape_backward_from(tp, wide, grad);
+        if (!dry) memcpy(da, tape_grad(tp, x), sizeof da);
+        if (!dry) memcpy(db, tape_grad(tp, y), sizeof db);
+        if (dry) cr_assert_eq(tape_reserve(tp), OK);
+    }
+    const real want_a[6] = {0, 1 + 4, 2, 0, 16 + 64, 32}, want_b[3] = {0, 8 + 128, 0};
+    cr_assert_arr_eq(da, want_a, sizeof da);
+    cr_assert_arr_eq(db, want_b, sizeof db);
+    tape_free(tp);
+}
+
+// Sum and difference of many tensors, as one node.
+static void split_node(Tape *tp, const Node *n) {
+    for (int i = 0; n->in[i] != NULL; i++) {
+        real *dx = tape_grad(tp, n->in[i]);
+        if (tape_is_dry(tp)) continue;
+        if (n->out[0]->grad != NULL) dx[0] += n->out[0]->grad[0];
+        if (n->out[1]->grad != NULL) dx[0] += i % 2 == 0 ? n->out[1]->grad[0] : -n->out[1]->grad[0];
+    }
+}
+
+static void sum_and_difference(Tape *tp, Tensor **in, Tensor *out[2]) {
+    for (int i = 0; i < 2; i++) out[i] = tape_tensor(tp, 1, 1);
+    tape_push(tp, &(Node){.backward = split_node, .out = TENSORS(out[0], out[1]), .in = in});
+    if (tape_is_dry(tp)) return;
+    out[0]->data[0] = out[1]->data[0] = 0;
+    for (int i = 0; in[i] != NULL; i++) {
+        out[0]->data[0] += in[i]->data[0];
+        out[1]->data[0] += i % 2 == 0 ? in[i]->data[0] : -in[i]->data[0];
+    }
+}
+
+Test(tape, takes_nodes_of_several_outputs_and_many_inputs) {
+    enum { MANY = 40 };
+    static const real ONE = 1;
+    real data[MANY], got[2][MANY];
+    for (int i = 0; i < MANY; i++) data[i] = (real)i;
+    for (int both = 0; both < 2; both++) {  // else one output has no use
+        Tape *tp = tape_new();
+        for (int dry = 1; dry >= 0; dry--) {
+            Tensor *in[MANY + 1] = {NULL}, *out[2];
+            dry ? tape_dry(tp, true) : tape_begin(tp, true);
+            for (int i = 0; i < MANY; i++) in[i] = tape_leaf(tp, data + i, 1, 1);
+            sum_and_difference(tp, in, out);
+            Tensor *y = both ? op_mul(tp, out[0], out[1]) : op_silu(tp, out[1]);
+            if (!dry) cr_assert(out[0]->data[0] == 780 && out[1]->data[0] == -20);
+            tape_backward_from(tp, y, &ONE);
+            for (int i = 0; i < MANY && !dry; i++) got[both][i] = tape_grad(tp, in[i])[0];
+            if (dry) cr_assert_eq(tape_reserve(tp), OK);
+        }
+        tape_free(tp);
+    }
+    for (int i = 0; i < MANY; i++) {
+        cr_assert_eq(got[1][i], (real)(-20 + (i % 2 == 0 ? 780 : -780)));
+        cr_assert_eq(got[0][i], i % 2 == 0 ? got[0][0] : -got[0][0]);
+    }
+}
+
+// Each pass has late weights of its own.
+Test(tape, holds_two_passes_of_a_model) {
+    enum { PASSES = 3 };
+    Net net;
+    net_open(&net, false, false);
+    for (int l = 0; l < LAYERS; l++) net.ps.rows[net.weight[l]].late = true;
+    Tape *once = net_tape(&net, true), *tp = tape_new();
+    net_train(once, &net);
+    real *expected = numbers_copy(net.ps.grad, net.ps.total);
+    for (int dry = 1; dry >= 0; dry--) {
+        dry ? tape_dry(tp, true) : tape_begin(tp, true);
+        params_zero_grad(&net.ps);
+        Tensor *sum = NULL;
+        for (int i = 0; i < PASSES; i++) {
+            Tensor *loss = net_loss(tp, &net);
+            sum = sum == NULL ? loss : op_loss_sum(tp, sum, 1, loss, 1);
+        }
+        tape_backward(tp, sum);
+        if (dry) cr_assert_eq(tape_reserve(tp), OK);
+    }
+    for (size_t i = 0; i < net.ps.total; i++)
+        cr_assert_float_eq(net.ps.grad[i], PASSES * expected[i], TWIN_TOLERANCE);
+    free(expected);
+    tape_free(once);
+    tape_free(tp);
+    params_free(&net.ps);
 }
 
 Test(tape, recomputes_the_same_bits_in_less_memory) {
@@ -333,8 +463,7 @@ Test(tape, touches_no_numbers_while_dry) {
     uint64_t before = params_hash(&net.ps);
     Seen seen = {.net = &net};
     Tape *tp = tape_new();
-    TapeHooks hooks = {.ready = on_ready, .user = &seen};
-    tape_set_hooks(tp, &hooks);
+    tape_on_ready(tp, on_ready, &seen);
     progress_set(on_progress);
     tape_dry(tp, true);
     Tensor *loss = net_loss(tp, &net);

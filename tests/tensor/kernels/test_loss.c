@@ -14,6 +14,7 @@ typedef struct LossCase {
     real *logits;
     double *lse, *hit, *want_lse, *want_hit;
     int32_t *targets;
+    real *weights;  // every fifth is 0
     size_t n;
     int N, V;
 } LossCase;
@@ -25,9 +26,11 @@ static LossCase loss_case(int N, int V) {
     c.lse = malloc((size_t)N * sizeof(double)), c.want_lse = malloc((size_t)N * sizeof(double));
     c.hit = malloc((size_t)N * sizeof(double)), c.want_hit = malloc((size_t)N * sizeof(double));
     c.targets = malloc((size_t)N * sizeof *c.targets);
+    c.weights = malloc((size_t)N * sizeof *c.weights);
     for (int t = 0; t < N; t++) {
         uint64_t draw = rng_u64(9, STREAM_TEST, (uint64_t)t);
         c.targets[t] = t % 3 == 1 ? IGNORE_TARGET : (int32_t)(draw % (uint64_t)V);
+        c.weights[t] = t % 5 == 2 ? 0 : (real)(t % 4) - (real)0.75;
         c.lse[t] = c.want_lse[t] = c.hit[t] = c.want_hit[t] = NAN;
     }
     return c;
@@ -35,7 +38,7 @@ static LossCase loss_case(int N, int V) {
 
 static void loss_free(LossCase *c) {
     free(c->logits), free(c->lse), free(c->want_lse), free(c->hit), free(c->want_hit);
-    free(c->targets);
+    free(c->targets), free(c->weights);
 }
 
 // Columns [first, first+V) of the case, against the twin, forward and backward.
@@ -49,8 +52,8 @@ static void compare_with_twin(LossCase *c, int first) {
         c->want_lse[t] = fmax(c->want_lse[t], 0);  // of an empty slice: that of others
     }
     real *want = numbers_copy(c->logits, c->n);
-    cross_entropy_backward(c->logits, c->want_lse, c->targets, 3, first, c->N, c->V);
-    ref_cross_entropy_backward(want, c->want_lse, c->targets, 3, first, c->N, c->V);
+    cross_entropy_backward(c->logits, c->want_lse, c->targets, c->weights, 3, first, c->N, c->V);
+    ref_cross_entropy_backward(want, c->want_lse, c->targets, c->weights, 3, first, c->N, c->V);
     cr_assert_leq(numbers_distance(c->logits, want, c->n), TWIN_TOLERANCE);
     free(want);
 }
@@ -113,9 +116,10 @@ static void check_slices(LossCase *whole, const int *lengths) {
         cr_assert_eq(hit[t], whole->hit[t], "row %d", t);
     }
     real *grad = numbers_copy(whole->logits, whole->n), *got = numbers_poison(whole->n);
-    cross_entropy_backward(grad, whole->lse, whole->targets, 2, 0, whole->N, whole->V);
+    cross_entropy_backward(grad, whole->lse, whole->targets, NULL, 2, 0, whole->N, whole->V);
     for (int n = 0, at = 0; lengths[n] >= 0; at += lengths[n++]) {
-        cross_entropy_backward(slice[n].logits, lse, whole->targets, 2, at, whole->N, lengths[n]);
+        cross_entropy_backward(slice[n].logits, lse, whole->targets, NULL, 2, at, whole->N,
+                               lengths[n]);
         for (int t = 0; t < whole->N; t++)
             memcpy(got + t * whole->V + at, slice[n].logits + t * lengths[n],
                    (size_t)lengths[n] * sizeof *got);
@@ -157,7 +161,7 @@ Test(loss, an_ignored_row_has_no_hit_and_no_gradient_but_a_sum) {
     cross_entropy_forward(&lse, &hit, logits, &target, 0, 1, 3);
     cr_assert_eq(hit, 0);
     cr_assert_float_eq(lse, log(exp(1) + exp(2) + exp(3)), 1e-6);
-    cross_entropy_backward(logits, &lse, &target, 1, 0, 1, 3);
+    cross_entropy_backward(logits, &lse, &target, NULL, 1, 0, 1, 3);
     for (int v = 0; v < 3; v++) cr_assert_eq(logits[v], 0);
 }
 
@@ -181,7 +185,7 @@ Test(loss, one_logit_that_is_not_finite_makes_the_loss_nan) {
             logits[v] = broken[kind];
             cross_entropy_forward(&lse, &hit, logits, &target, 0, 1, V);
             cr_assert(isnan(lse - hit), "kind %d at %d", kind, v);
-            cross_entropy_backward(logits, &lse, &target, 1, 0, 1, V);
+            cross_entropy_backward(logits, &lse, &target, NULL, 1, 0, 1, V);
             cr_assert(isnan(logits[0]));
         }
     }
@@ -204,7 +208,7 @@ static void run_both(void *ctx, real *out) {
     for (int t = 0; t < c->N; t++) out[t] = (real)(c->lse[t] - c->hit[t]);
     real *logits = out + c->N;
     for (size_t i = 0; i < c->n; i++) logits[i] = c->logits[i];
-    cross_entropy_backward(logits, c->lse, c->targets, 1, 3, c->N, c->V);
+    cross_entropy_backward(logits, c->lse, c->targets, NULL, 1, 3, c->N, c->V);
 }
 
 Test(loss, has_the_same_bits_on_any_number_of_threads) {
@@ -219,7 +223,7 @@ static double mean_loss(void *ctx) {
     double sum = 0;
     cross_entropy_forward(c->lse, c->hit, c->logits, c->targets, 0, c->N, c->V);
     for (int t = 0; t < c->N; t++)
-        if (c->targets[t] != IGNORE_TARGET) sum += c->lse[t] - c->hit[t];
+        if (c->targets[t] != IGNORE_TARGET) sum += c->weights[t] * (c->lse[t] - c->hit[t]);
     return sum / c->N;
 }
 
@@ -227,7 +231,7 @@ Test(loss, gradient_matches_differences) {
     LossCase c = loss_case(7, 13);
     mean_loss(&c);
     real *grad = numbers_copy(c.logits, c.n);
-    cross_entropy_backward(grad, c.lse, c.targets, 1.0 / c.N, 0, c.N, c.V);
+    cross_entropy_backward(grad, c.lse, c.targets, c.weights, 1.0 / c.N, 0, c.N, c.V);
     cr_assert_leq(gradcheck("loss", mean_loss, &c, c.logits, grad, c.n), GRADCHECK_TOLERANCE);
     free(grad);
     loss_free(&c);
