@@ -68,10 +68,10 @@ static Status expand_pattern(ModelConfig *m) {
     if (n == 0) FAIL(E_USAGE, "for example LLLN", "model.pattern is empty");
     for (int l = 0; l < m->layers; l++) {
         m->layer[l] = m->pattern[(size_t)l % n];
-        if (mixer_find(m->layer[l]) == NULL) {
-            FAIL(E_USAGE, "L lightning, N softmax, W sliding window",
-                 "model.pattern: `%c` in `%s` is no mixer", m->layer[l], m->pattern);
-        }
+        if (mixer_find(m->layer[l]) != NULL) continue;
+        char known[256];
+        mixers_help(known, sizeof known);
+        FAIL(E_USAGE, known, "model.pattern: `%c` in `%s` is no mixer", m->layer[l], m->pattern);
     }
     return OK;
 }
@@ -97,7 +97,6 @@ static Status expand_lrpe(ModelConfig *m) {
     return OK;
 }
 
-// RoPE turns pairs of channels, so softmax layers need an even head size.
 static Status check_sizes(ModelConfig *m) {
     if (m->kv_heads == 0) m->kv_heads = m->heads;
     if (m->width % m->heads != 0) {
@@ -109,12 +108,9 @@ static Status check_sizes(ModelConfig *m) {
              "model.heads=%d is not a multiple of model.kv_heads=%d", m->heads, m->kv_heads);
     }
     m->head_size = m->width / m->heads;
-    bool softmax =
-        memchr(m->layer, 'N', (size_t)m->layers) || memchr(m->layer, 'W', (size_t)m->layers);
-    if (softmax && m->head_size % 2 != 0) {
-        FAIL(E_USAGE, "RoPE rotates pairs of channels",
-             "model.width/model.heads=%d is odd, but model.pattern has N or W layers",
-             m->head_size);
+    for (int l = 0; l < m->layers; l++) {
+        const MixerOps *mixer = mixer_find(m->layer[l]);
+        if (mixer->check != NULL) TRY(mixer->check(m));
     }
     return OK;
 }
@@ -134,49 +130,35 @@ bool model_config_ends(const ModelConfig *m, int id) {
     return ends;
 }
 
-static bool has_mixer(const ModelConfig *m, const char *letters) {
-    for (int l = 0; l < m->layers; l++) {
-        if (strchr(letters, m->layer[l]) != NULL) return true;
-    }
-    return false;
+static bool tp_fits(const ModelConfig *m, int tp, const void *unused) {
+    (void)unused;
+    bool fits = m->heads % tp == 0 && m->ffn % tp == 0;
+    for (int l = 0; l < m->layers && fits; l++) fits = mixer_find(m->layer[l])->fits_tp(m, tp);
+    return fits;
 }
 
-static bool tp_fits(const ModelConfig *m, int tp) {
-    bool kv = !has_mixer(m, "NW") || m->kv_heads % tp == 0;
-    return m->heads % tp == 0 && m->ffn % tp == 0 && kv;
-}
-
-static bool ulysses_fits(const ModelConfig *m, int tp, int sp) {
-    return m->heads / tp % sp == 0 && m->kv_heads / tp % sp == 0;
-}
-
-// "1, 2, 4": the values up to `heads` that fit.
-static void list_legal(char *dst, size_t capacity, const ModelConfig *m, int tp) {
+void legal_values(char *dst, size_t capacity, const ModelConfig *m,
+                  bool (*fits)(const ModelConfig *m, int value, const void *user),
+                  const void *user) {
     size_t n = 0;
-    for (int x = 1; x <= m->heads && n + 16 < capacity; x++) {
-        bool fits = tp == 0 ? tp_fits(m, x) : ulysses_fits(m, tp, x);
-        if (fits) n += (size_t)snprintf(dst + n, capacity - n, n > 0 ? ", %d" : "%d", x);
-    }
+    dst[0] = '\0';
+    for (int x = 1; x <= m->heads && n + 16 < capacity; x++)
+        if (fits(m, x, user))
+            n += (size_t)snprintf(dst + n, capacity - n, n > 0 ? ", %d" : "%d", x);
 }
 
 Status model_check_mesh(const ModelConfig *m, const Mesh *mesh) {
-    char legal[256] = "", hint[320];
-    if (!tp_fits(m, mesh->tp)) {
-        list_legal(legal, sizeof legal, m, 0);
+    char legal[256], hint[320];
+    if (!tp_fits(m, mesh->tp, NULL)) {
+        legal_values(legal, sizeof legal, m, tp_fits, NULL);
         snprintf(hint, sizeof hint, "parallel.tp may be %s", legal);
         FAIL(E_USAGE, hint,
              "parallel.tp=%d must divide model.heads=%d, model.kv_heads=%d and model.ffn=%d",
              mesh->tp, m->heads, m->kv_heads, m->ffn);
     }
-    bool ulysses = mesh->sp > 1 && mesh->sp_softmax == SP_ULYSSES && has_mixer(m, "N");
-    if (ulysses && !ulysses_fits(m, mesh->tp, mesh->sp)) {
-        list_legal(legal, sizeof legal, m, mesh->tp);
-        snprintf(hint, sizeof hint, "parallel.sp may be %s, or use parallel.sp_softmax=lasp2h",
-                 legal);
-        FAIL(E_USAGE, hint,
-             "parallel.sp_softmax=ulysses: parallel.sp=%d must divide the %d heads and %d key/value "
-             "heads of each of %d parallel.tp ranks",
-             mesh->sp, m->heads / mesh->tp, m->kv_heads / mesh->tp, mesh->tp);
+    for (int l = 0; l < m->layers; l++) {
+        const MixerOps *mixer = mixer_find(m->layer[l]);
+        if (mixer->check_sp != NULL) TRY(mixer->check_sp(m, mesh));
     }
     return OK;
 }

@@ -142,12 +142,18 @@ static void must(Status st) {
     ASSERT(st == OK);
 }
 
+// Ranks that share the parameters generate the same tokens together.
+static Status ranks_agree(const Model *m, Status mine) {
+    return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
+}
+
 // Runs one prompt in chunks on a fresh state of its own, then copies that into row r. Only the last
 // token's logits are kept.
-static void prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
+static Status prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
     int V = g->m->cfg.vocab;
     for (int done = 0; done < p->count;) {
         int n = p->count - done < PREFILL_CHUNK ? p->count - done : PREFILL_CHUNK;
+        TRY(ranks_agree(g->m, decode_reserve(alone, n)));
         must(batch_begin(&g->chunk, 1, n));
         memcpy(batch_next_tokens(&g->chunk), p->ids + done, (size_t)n * sizeof *p->ids);
         batch_continue_row(&g->chunk, done);
@@ -159,12 +165,7 @@ static void prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
         Tensor *logits = last_logits(g, hidden, n);
         for (int v = 0; v < V; v++) g->logits[(size_t)r * (size_t)V + (size_t)v] = logits->data[v];
     }
-    decode_copy_row(g->all, r, alone, 0);
-}
-
-// Ranks that share the parameters generate the same tokens together.
-static Status ranks_agree(const Model *m, Status mine) {
-    return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
+    return ranks_agree(g->m, decode_copy_row(g->all, r, alone, 0));
 }
 
 static Status prefill_all(Generation *g, const Prompt *prompts) {
@@ -172,14 +173,15 @@ static Status prefill_all(Generation *g, const Prompt *prompts) {
     for (int r = 0; r < g->rows && st == OK; r++) {
         DecodeState *alone = NULL;
         st = ranks_agree(g->m, decode_open(&alone, g->m, 1));
-        if (st == OK) prefill(g, r, &prompts[r], alone);
+        if (st == OK) st = prefill(g, r, &prompts[r], alone);
         decode_close(alone);
     }
     return st;
 }
 
 // One step of all rows together; ended rows ride along on token 0.
-static void decode_step(Generation *g) {
+static Status decode_step(Generation *g) {
+    TRY(ranks_agree(g->m, decode_reserve(g->all, 1)));
     must(batch_begin(&g->step, g->rows, 1));
     for (int r = 0; r < g->rows; r++) {
         *batch_next_tokens(&g->step) = g->next[r] < 0 ? 0 : g->next[r];
@@ -190,6 +192,7 @@ static void decode_step(Generation *g) {
     Tensor *logits = model_logits(g->tp, g->m, &b, g->all);
     size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;
     for (size_t i = 0; i < count; i++) g->logits[i] = logits->data[i];
+    return OK;
 }
 
 // No id is banned here, so that -inf, too, comes from an overflow.
@@ -243,8 +246,8 @@ Status generate(Model *m, const Prompt *prompts, int rows, bool ends, const Samp
     if (st == OK) st = prefill_all(&g, prompts);
     int alive = rows;
     for (int64_t step = 0; st == OK && alive > 0 && step < cfg->max_new; step++) {
-        if (step > 0) decode_step(&g);
-        st = draw_tokens(&g, ends, cfg, step, token, user, &alive);
+        if (step > 0) st = decode_step(&g);
+        if (st == OK) st = draw_tokens(&g, ends, cfg, step, token, user, &alive);
     }
     generation_close(&g);
     return st;

@@ -181,8 +181,9 @@ static Status read_lrpe(ModelConfig *m, const JsonAt *top) {
 static Status read_pattern(ModelConfig *m, const JsonAt *top, const char *pure) {
     const char *pattern = pure;
     TRY(json_opt_text(&pattern, top, "layer_pattern"));
-    size_t n = strlen(pattern);
-    if (n == 0 || n > MAX_LAYERS || strspn(pattern, MIXER_LETTERS) != n)
+    size_t n = strlen(pattern), known = 0;
+    while (known < n && mixer_find(pattern[known]) != NULL) known++;
+    if (n == 0 || n > MAX_LAYERS || known < n)
         return refuse_key(top, "layer_pattern", "a text of the letters of docs/formats.md");
     set_text(m->pattern, pattern);
     return OK;

@@ -28,12 +28,16 @@ struct DecodeState {
     void **layer;   // (L) mixer states
 };
 
+// "1, 2, 4": the values up to the number of heads that fit. `user` as given.
+void legal_values(char *dst, size_t capacity, const ModelConfig *m, bool (*fits)(const ModelConfig *m, int value, const void *user),
+                  const void *user);
 // Of this rank's share: heads, key/value heads, columns of all its heads.
 int heads_here(const Model *m);
 int kv_heads_here(const Model *m);
 int width_here(const Model *m);
-// Decay rates of one layer, (H): slopes of the heads times the layer's factor.
+// Decay rates of a lightning layer, (H): slopes of the heads times the layer's factor (mixers/lightning.c).
 void lightning_decay(double *decay, int heads, int layer, int layers);
+const double *lightning_rates(const Layer *layer);  // those of one
 // "model.layers.3.token_mixer.q_proj.weight"
 void layer_param_name(char *dst, size_t capacity, const Model *m, int layer, const char *part);
 

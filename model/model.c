@@ -45,20 +45,23 @@ static void add_mlp(Model *m, Layer *layer) {
 static Status layer_layout(Model *m, int l) {
     char name[PARAM_NAME_BYTES];
     Layer *layer = &m->layers[l];
-    *layer =
-        (Layer){.mixer = mixer_find(m->cfg.layer[l]), .index = l, .lrpe = m->cfg.layer_lrpe[l]};
-    for (int i = 0; i < 12; i++) layer->param[i] = -1;
-    layer->decay = malloc((size_t)m->cfg.heads * sizeof *layer->decay);
-    if (layer->decay == NULL) FAIL(E_NOMEM, "", "out of memory");
-    lightning_decay(layer->decay, m->cfg.heads, l, m->cfg.layers);
-
+    *layer = (Layer){.mixer = mixer_find(m->cfg.layer[l]), .index = l, .late = -1};
     snprintf(name, sizeof name, "model.layers.%d.input_layernorm.weight", l);
     layer->norm[0] = add_gain(m, name);
-    layer->mixer->params(m, layer);
+    TRY(layer->mixer->open(m, layer));
     snprintf(name, sizeof name, "model.layers.%d.post_attention_layernorm.weight", l);
     layer->norm[1] = add_gain(m, name);
     add_mlp(m, layer);
     return OK;
+}
+
+// The embedding is the last gradient that backward finds, and a large one: weights of the first layer are left for the
+// time of its exchange. Their outputs' gradients lie where no other does afterwards.
+static void choose_late(Model *m) {
+    const Layer *first = &m->layers[0];
+    const int late[] = {first->late, first->mlp[0], first->mlp[1]};
+    for (int i = 0; i < 3; i++)
+        if (late[i] >= 0) m->params.rows[late[i]].late = true;
 }
 
 // Here the vocabulary is final: it may have come from a tokenizer.
@@ -91,38 +94,19 @@ Status model_open(Model *m, const ModelConfig *cfg, const Mesh *mesh) {
     m->embed = add_matrix(m, "model.embed_tokens.weight", cfg->vocab, cfg->width, 0);
     m->params.rows[m->embed].zero_row = cfg->pad_id;
     for (int l = 0; l < cfg->layers; l++) TRY(layer_layout(m, l));
-    // The embedding is the last gradient that backward finds, and a large one: weights of the first
-    // layer are left for the time of its exchange. Their outputs' gradients lie where no other does
-    // afterwards.
-    const Layer *first = &m->layers[0];
-    const int late[] = {first->param[0], first->mlp[0], first->mlp[1]};
-    for (int i = 0; i < 3; i++) m->params.rows[late[i]].late = true;
+    choose_late(m);
     m->final_norm = add_gain(m, "model.norm.weight");
     m->head = cfg->tied ? m->embed : add_matrix(m, "lm_head.weight", cfg->vocab, cfg->width, 0);
     return OK;
 }
 
 void model_close(Model *m) {
-    for (int l = 0; m->layers != NULL && l < m->cfg.layers; l++) free(m->layers[l].decay);
+    for (int l = 0; m->layers != NULL && l < m->cfg.layers; l++) {
+        if (m->layers[l].mixer != NULL) m->layers[l].mixer->close(&m->layers[l]);
+    }
     free(m->layers);
     params_free(&m->params);
     *m = (Model){0};
-}
-
-// Head slopes of ALiBi (Press et al. 2022): powers of 2^(-8/H); for other H the odd ones of the
-// next power follow.
-static double slope(int heads, int h) {
-    int p = 1;
-    while (2 * p <= heads) p *= 2;
-    if (h < p) return pow(2.0, -8.0 * (h + 1) / p);
-    return pow(2.0, -8.0 * (2 * (h - p) + 1) / (2.0 * p));
-}
-
-// The factor falls from 1 in the first layer to 1e-5 in the last, so that late layers hardly
-// forget.
-void lightning_decay(double *decay, int heads, int layer, int layers) {
-    double depth = layers > 1 ? (double)layer / (layers - 1) : 0.0;
-    for (int h = 0; h < heads; h++) decay[h] = slope(heads, h) * (1.0 - depth + 1e-5);
 }
 
 static int tp_of(const Model *m) {
@@ -259,11 +243,57 @@ size_t decode_bytes(const DecodeState *s) {
     return sum;
 }
 
-void decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) {
-    for (int l = 0; l < dst->model->cfg.layers; l++) {
-        dst->model->layers[l].mixer->state_copy_row(dst->layer[l], to, src->layer[l], from);
-    }
+Status decode_reserve(DecodeState *s, int T) {
+    for (int l = 0; l < s->model->cfg.layers; l++)
+        TRY(s->model->layers[l].mixer->state_reserve(s->layer[l], T));
+    return OK;
+}
+
+Status decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) {
+    for (int l = 0; l < dst->model->cfg.layers; l++)
+        TRY(dst->model->layers[l].mixer->state_copy_row(dst->layer[l], to, src->layer[l], from));
     dst->pos[to] = src->pos[from];
+    return OK;
+}
+
+// The row's position; then of each layer its bytes, behind their number.
+Status decode_save_row(const DecodeState *s, int row, char **bytes, size_t *count) {
+    *count = sizeof s->pos[row];
+    for (int l = 0; l < s->model->cfg.layers; l++)
+        *count += sizeof(uint64_t) + s->model->layers[l].mixer->state_row_bytes(s->layer[l], row);
+    char *at = *bytes = malloc(*count);
+    if (at == NULL) FAIL(E_NOMEM, "", "out of memory for a decode state of %zu bytes", *count);
+    memcpy(at, &s->pos[row], sizeof s->pos[row]);
+    at += sizeof s->pos[row];
+    for (int l = 0; l < s->model->cfg.layers; l++) {
+        const MixerOps *mixer = s->model->layers[l].mixer;
+        uint64_t n = mixer->state_row_bytes(s->layer[l], row);
+        memcpy(at, &n, sizeof n);
+        mixer->state_save_row(s->layer[l], row, at + sizeof n);
+        at += sizeof n + n;
+    }
+    return OK;
+}
+
+static Status refuse_state(size_t count) {
+    FAIL(E_FORMAT, "was it saved by this model?", "%zu bytes are no decode state of this model", count);
+}
+
+Status decode_load_row(DecodeState *s, int row, const char *bytes, size_t count) {
+    const char *at = bytes, *end = bytes + count;
+    if (count < sizeof s->pos[row]) return refuse_state(count);
+    memcpy(&s->pos[row], at, sizeof s->pos[row]);
+    at += sizeof s->pos[row];
+    for (int l = 0; l < s->model->cfg.layers; l++) {
+        uint64_t n;
+        if ((size_t)(end - at) < sizeof n) return refuse_state(count);
+        memcpy(&n, at, sizeof n);
+        at += sizeof n;
+        if ((uint64_t)(end - at) < n) return refuse_state(count);
+        TRY(s->model->layers[l].mixer->state_load_row(s->layer[l], row, at, n));
+        at += n;
+    }
+    return at == end && s->pos[row] >= 0 ? OK : refuse_state(count);
 }
 
 // ---- costs -------------------------------------------------------------------------------------

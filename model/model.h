@@ -56,9 +56,8 @@ typedef struct MixerOps MixerOps;
 typedef struct Layer {
     const MixerOps *mixer;
     int index;             // counts all layers
-    bool lrpe;
-    double *decay;         // (H), owned by the model
-    int param[12];         // rows of the ParamSet, mixer-private order; -1: none
+    void *own;             // the mixer's: rows of its parameters and what else it keeps
+    int late;              // row of a weight of the mixer whose gradient may come last (Node.late); -1: none
     int norm[2], mlp[3];   // rows: gains of the Llama family; up/gate/down
 } Layer;
 
@@ -82,8 +81,14 @@ Status decode_open(DecodeState **s, const Model *m, int B) CHECKED;
 void decode_close(DecodeState *s);
 const int64_t *decode_pos(const DecodeState *s);  // (B) tokens each row has seen
 size_t decode_bytes(const DecodeState *s);
-// Copies row `from` of src into row `to` of dst (prefilled one by one, decoded together).
-void decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from);
+// Room for T more tokens in each row, before a forward pass takes them. E_NOMEM.
+Status decode_reserve(DecodeState *s, int T) CHECKED;
+// Copies row `from` of src into row `to` of dst (prefilled one by one, decoded together). E_NOMEM.
+Status decode_copy_row(DecodeState *dst, int to, const DecodeState *src, int from) CHECKED;
+// A row as bytes, malloc'ed, for this build, processor, model and mesh. load: E_FORMAT when they are not of such a row,
+// which is then lost; E_NOMEM.
+Status decode_save_row(const DecodeState *s, int row, char **bytes, size_t *count) CHECKED;
+Status decode_load_row(DecodeState *s, int row, const char *bytes, size_t count) CHECKED;
 
 // Final hidden states after the last norm, (N,C). state NULL: training and evaluation, rows start from zero.
 Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);

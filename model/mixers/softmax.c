@@ -1,161 +1,182 @@
 // N and W: causal softmax attention with RoPE and grouped-query heads, over the whole document or a
 // sliding window. Inside a TransNormerLLM: no gate and no output norm (docs/maths.md, hybrids).
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "model/internal.h"
+#include "model/mixers/kvcache.h"
 
-enum { Q, K, V, O };
+enum { Q, K, V, O, PROJECTIONS };
 
-static void add_projection(Model *m, Layer *layer, int slot, const char *part, const int dim[2]) {
+// What a layer keeps.
+typedef struct Own {
+    int row[PROJECTIONS];  // of its parameters
+    int window;            // keys a token sees, itself included; 0: all
+} Own;
+
+static int add_projection(Model *m, const Layer *layer, int which, const int dim[2]) {
+    static const char *const PART[PROJECTIONS] = {"q_proj.weight", "k_proj.weight",
+                                                  "v_proj.weight", "o_proj.weight"};
     char name[PARAM_NAME_BYTES];
-    layer_param_name(name, sizeof name, m, layer->index, part);
-    layer->param[slot] = params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std,
-                                          slot == O ? 1 : 0, 1);
+    layer_param_name(name, sizeof name, m, layer->index, PART[which]);
+    return params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std,
+                            which == O ? 1 : 0, 1);
 }
 
-static void softmax_params(Model *m, Layer *layer) {
+static Status layer_open(Model *m, Layer *layer, int window) {
     int C = m->cfg.width, kv = m->cfg.kv_heads * m->cfg.head_size;
-    add_projection(m, layer, Q, "q_proj.weight", (int[]){C, C});
-    add_projection(m, layer, K, "k_proj.weight", (int[]){kv, C});
-    add_projection(m, layer, V, "v_proj.weight", (int[]){kv, C});
-    add_projection(m, layer, O, "o_proj.weight", (int[]){C, C});
+    Own *own = layer->own = malloc(sizeof *own);
+    if (own == NULL) FAIL(E_NOMEM, "", "out of memory");
+    own->window = window;
+    for (int i = 0; i < PROJECTIONS; i++)
+        own->row[i] = add_projection(m, layer, i, (int[]){i == K || i == V ? kv : C, C});
+    layer->late = own->row[Q];
+    return OK;
 }
 
-// Rotated keys and values of the tokens seen so far; the only place that knows how they are kept.
-typedef struct KvCache {
-    int B, width, capacity;  // (B, capacity, width)
-    int *length;             // (B)
-    real *keys, *values;
-} KvCache;
+static Status softmax_layer_open(Model *m, Layer *layer) {
+    return layer_open(m, layer, 0);
+}
+static Status window_layer_open(Model *m, Layer *layer) {
+    return layer_open(m, layer, m->cfg.window);
+}
 
-static void cache_grow(KvCache *c, int needed) {
-    if (needed <= c->capacity) return;
-    int capacity = c->capacity == 0 ? 64 : c->capacity;
-    while (capacity < needed) capacity *= 2;
-    size_t row = (size_t)capacity * (size_t)c->width;
-    real *keys = calloc((size_t)c->B * row, sizeof(real));
-    real *values = calloc((size_t)c->B * row, sizeof(real));
-    ASSERT(keys != NULL && values != NULL);
-    for (int b = 0; b < c->B; b++) {
-        size_t used = (size_t)c->length[b] * (size_t)c->width * sizeof(real);
-        size_t old = (size_t)b * (size_t)c->capacity * (size_t)c->width;
-        if (used == 0) continue;
-        memcpy(keys + (size_t)b * row, c->keys + old, used);
-        memcpy(values + (size_t)b * row, c->values + old, used);
+static void layer_close(Layer *layer) {
+    free(layer->own);
+}
+
+// ---- what fits ---------------------------------------------------------------------------------
+
+static Status check_head(const ModelConfig *m) {
+    if (m->head_size % 2 == 0) return OK;
+    FAIL(E_USAGE, "RoPE rotates pairs of channels",
+         "model.width/model.heads=%d is odd, but model.pattern has N or W layers", m->head_size);
+}
+
+static bool fits_tp(const ModelConfig *m, int tp) {
+    return m->kv_heads % tp == 0;
+}
+
+static bool ulysses_fits(const ModelConfig *m, int sp, const void *tp) {
+    int share = *(const int *)tp;
+    return m->heads / share % sp == 0 && m->kv_heads / share % sp == 0;
+}
+
+// Ulysses deals heads to chunks.
+static Status check_ulysses(const ModelConfig *m, const Mesh *mesh) {
+    char legal[256], hint[320];
+    if (mesh->sp == 1 || mesh->sp_softmax != SP_ULYSSES || ulysses_fits(m, mesh->sp, &mesh->tp))
+        return OK;
+    legal_values(legal, sizeof legal, m, ulysses_fits, &mesh->tp);
+    snprintf(hint, sizeof hint, "parallel.sp may be %s, or use parallel.sp_softmax=lasp2h", legal);
+    FAIL(E_USAGE, hint,
+         "parallel.sp_softmax=ulysses: parallel.sp=%d must divide the %d heads and %d key/value "
+         "heads of each of %d parallel.tp ranks",
+         mesh->sp, m->heads / mesh->tp, m->kv_heads / mesh->tp, mesh->tp);
+}
+
+// ---- costs -------------------------------------------------------------------------------------
+
+// docs/parallelism.md, of the rank with the largest chunk: [k | v] of its own rows, or of what is passed on.
+static void exchange_costs(MixerCosts *c, const Model *m, const Own *own, int T, double width) {
+    const Mesh *mesh = m->mesh;
+    double chunk = (double)split_count((size_t)T, mesh->sp, 0), S = mesh->sp;
+    double halo = own->window - 1 < T ? own->window - 1 : T;
+    c->rounds = 1;
+    if (own->window > 0) {
+        c->exchanged = halo * width;
+        return;
     }
-    free(c->keys);
-    free(c->values);
-    c->keys = keys;
-    c->values = values;
-    c->capacity = capacity;
-}
-
-// Appends T tokens to each row. k, v: (B*T, width)
-static void cache_append(KvCache *c, const Tensor *k, const Tensor *v, int T) {
-    int longest = 0;
-    for (int b = 0; b < c->B; b++) longest = c->length[b] > longest ? c->length[b] : longest;
-    cache_grow(c, longest + T);
-    size_t bytes = (size_t)T * (size_t)c->width * sizeof(real);
-    for (int b = 0; b < c->B; b++) {
-        size_t at = ((size_t)b * (size_t)c->capacity + (size_t)c->length[b]) * (size_t)c->width;
-        size_t from = (size_t)b * (size_t)T * (size_t)c->width;
-        memcpy(c->keys + at, k->data + from, bytes);
-        memcpy(c->values + at, v->data + from, bytes);
-        c->length[b] += T;
+    c->exchanged = (S - 1) * chunk * width;
+    if (mesh->sp_softmax == SP_RING) c->rounds = mesh->sp - 1;
+    if (mesh->sp_softmax == SP_ULYSSES) {  // q, k, v out and o back, half a row [k | v] each
+        c->rounds = 4;
+        c->exchanged = 2 * chunk * width * (S - 1) / S;
     }
 }
 
-static Tensor *attend(const MixerRun *run, Tensor *x, int window) {
+// A score and its part of the output are 2 D each for every key.
+static void softmax_costs(MixerCosts *c, const Model *m, const Layer *layer, int T) {
+    const Own *own = layer->own;
+    double D = m->cfg.head_size, width = 2.0 * kv_heads_here(m) * D * sizeof(real);
+    double seen = own->window > 0 && own->window < T ? own->window : T;
+    *c = (MixerCosts){.flops = 4 * heads_here(m) * D * seen, .state = seen * width};
+    if (m->mesh != NULL && m->mesh->sp > 1) exchange_costs(c, m, own, T, width);
+}
+
+// ---- the layer ---------------------------------------------------------------------------------
+
+static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
     Tape *tp = run->tp;
-    const ModelConfig *c = &run->m->cfg;
+    const Own *own = run->layer->own;
+    const int l = run->layer->index;
     Param *rows = run->m->params.rows;
-    const int *p = run->layer->param;
 
-    Tensor *q = op_linear(tp, x, tape_param(tp, &rows[p[Q]]));
-    Tensor *k = op_linear(tp, x, tape_param(tp, &rows[p[K]]));
-    Tensor *v = op_linear(tp, x, tape_param(tp, &rows[p[V]]));
+    Tensor *q = op_linear(tp, x, tape_param(tp, &rows[own->row[Q]]));
+    Tensor *k = op_linear(tp, x, tape_param(tp, &rows[own->row[K]]));
+    Tensor *v = op_linear(tp, x, tape_param(tp, &rows[own->row[V]]));
     int H = heads_here(run->m), Hk = kv_heads_here(run->m);
-    q = op_rope(tp, q, run->seq, c->rope_base, H);
-    k = op_rope(tp, k, run->seq, c->rope_base, Hk);
-    tape_site(tp, SITE_QUERY, run->layer->index, q);
-    tape_site(tp, SITE_KEY, run->layer->index, k);
-    tape_site(tp, SITE_VALUE, run->layer->index, v);
-    AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = window};
+    q = op_rope(tp, q, run->seq, run->m->cfg.rope_base, H);
+    k = op_rope(tp, k, run->seq, run->m->cfg.rope_base, Hk);
+    tape_site(tp, SITE_QUERY, l, q);
+    tape_site(tp, SITE_KEY, l, k);
+    tape_site(tp, SITE_VALUE, l, v);
+    AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = own->window};
     Tensor *o;
     if (run->state == NULL) {
         o = op_seq_attention(tp, run->m->mesh, q, k, v, run->seq, &args);
     } else {
-        KvCache *cache = run->state;
-        if (!tape_is_dry(tp)) cache_append(cache, k, v, run->seq->T);
-        CacheView view = {cache->keys, cache->values, cache->capacity, cache->length};
+        if (!tape_is_dry(tp)) kvcache_append(run->state, k->data, v->data, run->seq->T);
+        CacheView view = kvcache_view(run->state);
         o = op_attention_cached(tp, q, &view, run->seq, &args);
     }
-    tape_site(tp, SITE_HEAD_OUT, run->layer->index, o);
-    return op_tp_sum(tp, run->m->mesh, op_linear(tp, o, tape_param(tp, &rows[p[O]])));
+    tape_site(tp, SITE_HEAD_OUT, l, o);
+    return op_tp_sum(tp, run->m->mesh, op_linear(tp, o, tape_param(tp, &rows[own->row[O]])));
 }
 
-static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
-    return attend(run, x, 0);
+// ---- decode state: the cache, as the table calls it ---------------------------------------------
+
+static void *state_open(const Model *m, const Layer *layer, int B) {
+    const Own *own = layer->own;
+    return kvcache_open(B, kv_heads_here(m) * m->cfg.head_size, own->window);
 }
-static Tensor *window_mix(const MixerRun *run, Tensor *x) {
-    return attend(run, x, run->m->cfg.window);
+static void state_close(void *state) {
+    kvcache_close(state);
+}
+static Status state_reserve(void *state, int T) {
+    return kvcache_reserve(state, T);
+}
+static Status state_copy_row(void *dst, int to, const void *src, int from) {
+    return kvcache_copy_row(dst, to, src, from);
+}
+static size_t state_bytes(const void *state) {
+    return kvcache_bytes(state);
+}
+static size_t state_row_bytes(const void *state, int row) {
+    return kvcache_row_bytes(state, row);
+}
+static void state_save_row(const void *state, int row, char *to) {
+    kvcache_save_row(state, row, to);
+}
+static Status state_load_row(void *state, int row, const char *from, size_t bytes) {
+    return kvcache_load_row(state, row, from, bytes);
 }
 
-static void *cache_open(const Model *m, const Layer *layer, int B) {
-    (void)layer;
-    KvCache *c = calloc(1, sizeof *c);
-    if (c == NULL) return NULL;
-    c->B = B;
-    c->width = kv_heads_here(m) * m->cfg.head_size;
-    c->length = calloc((size_t)B, sizeof *c->length);
-    if (c->length != NULL) return c;
-    free(c);
-    return NULL;
-}
-
-static void cache_close(void *state) {
-    KvCache *c = state;
-    if (c == NULL) return;
-    free(c->keys);
-    free(c->values);
-    free(c->length);
-    free(c);
-}
-
-static void cache_copy_row(void *dst, int to, const void *src, int from) {
-    KvCache *d = dst;
-    const KvCache *s = src;
-    d->length[to] = 0;
-    cache_grow(d, s->length[from]);
-    size_t width = (size_t)d->width, bytes = (size_t)s->length[from] * width * sizeof(real);
-    if (bytes > 0) {
-        size_t a = (size_t)to * (size_t)d->capacity * width;
-        size_t b = (size_t)from * (size_t)s->capacity * width;
-        memcpy(d->keys + a, s->keys + b, bytes);
-        memcpy(d->values + a, s->values + b, bytes);
-    }
-    d->length[to] = s->length[from];
-}
-
-static size_t cache_bytes(const void *state) {
-    const KvCache *c = state;
-    return 2 * (size_t)c->B * (size_t)c->capacity * (size_t)c->width * sizeof(real);
-}
+#define SOFTMAX_ROW                                                                          \
+    .check = check_head, .fits_tp = fits_tp, .close = layer_close, .forward = softmax_mix,         \
+    .costs = softmax_costs, .state_open = state_open, .state_close = state_close,                  \
+    .state_reserve = state_reserve, .state_copy_row = state_copy_row, .state_bytes = state_bytes,  \
+    .state_row_bytes = state_row_bytes, .state_save_row = state_save_row,                          \
+    .state_load_row = state_load_row
 
 const MixerOps MIXER_SOFTMAX = {.letter = 'N',
-                                .name = "softmax attention",
-                                .params = softmax_params,
-                                .forward = softmax_mix,
-                                .state_open = cache_open,
-                                .state_close = cache_close,
-                                .state_copy_row = cache_copy_row,
-                                .state_bytes = cache_bytes};
+                                .name = "softmax",
+                                .mixes = "all tokens of the document before it, by softmax of q.k",
+                                .check_sp = check_ulysses,
+                                .open = softmax_layer_open,
+                                SOFTMAX_ROW};
 const MixerOps MIXER_WINDOW = {.letter = 'W',
-                               .name = "sliding-window attention",
-                               .params = softmax_params,
-                               .forward = window_mix,
-                               .state_open = cache_open,
-                               .state_close = cache_close,
-                               .state_copy_row = cache_copy_row,
-                               .state_bytes = cache_bytes};
+                               .name = "sliding window",
+                               .mixes = "the last model.window tokens of the document, by softmax of q.k",
+                               .open = window_layer_open,
+                               SOFTMAX_ROW};

@@ -129,6 +129,7 @@ static inline real *made_forward(Model *m, const Batch *b, DecodeState *state, b
     tape_dry(tp, false);
     run(tp, m, b, state);
     cr_assert_eq(tape_reserve(tp), OK);
+    if (state != NULL) cr_assert_eq(decode_reserve(state, b->seq.T), OK);
     tape_begin(tp, false);
     const Tensor *x = run(tp, m, b, state);
     real *out = numbers_copy(x->data, (size_t)x->rows * (size_t)x->cols);

@@ -13,14 +13,14 @@ enum { LONGEST_SETTINGS = 256 };
 
 // Runs `check` on a model of each letter alone, and of each letter after L.
 static void each_mixer(void (*check)(Model *m)) {
-    for (const char *letter = MIXER_LETTERS; *letter != '\0'; letter++) {
+    for (const MixerOps *const *mixer = mixers(); *mixer != NULL; mixer++) {
         for (int hybrid = 0; hybrid < 2; hybrid++) {
             char settings[LONGEST_SETTINGS];
             snprintf(settings, sizeof settings,
                      "model.width=24 model.heads=3 model.layers=%d model.pattern=%s%c "
                      "model.ffn=20 model.vocab=17 model.window=5 model.block=4 model.lrpe=all "
                      "model.init_std=0.2",
-                     hybrid ? 3 : 1, hybrid ? "L" : "", *letter);
+                     hybrid ? 3 : 1, hybrid ? "L" : "", (*mixer)->letter);
             Model m;
             made_model(&m, settings);
             check(&m);
@@ -241,6 +241,7 @@ Test(mixers, decode_thousands_of_tokens_without_drift) {
         one.tokens[0] = b.tokens[t];
         one.pos[0] = t;
         one.start[0] = b.start[t];
+        cr_assert_eq(decode_reserve(state, 1), OK);
         tape_begin(tp, false);
         const Tensor *logits = model_logits(tp, &m, &one.b, state);
         for (size_t v = 0; v < V; v++) {
@@ -271,7 +272,7 @@ static void check_copied_rows(Model *m) {
         DecodeState *alone;
         cr_assert_eq(decode_open(&alone, m, 1), OK);
         free(made_forward(m, &row, alone, true));
-        decode_copy_row(all, r, alone, 0);
+        cr_assert_eq(decode_copy_row(all, r, alone, 0), OK);
         decode_close(alone);
         row.seq.T = length[r] + 1;
         wanted[r] = made_forward(m, &row, NULL, true);
@@ -295,6 +296,42 @@ static void check_copied_rows(Model *m) {
 
 Test(mixers, go_on_from_copied_rows_of_different_lengths) {
     each_mixer(check_copied_rows);
+}
+
+// A row that was saved goes on in another state, in another place, as it would have gone on where it was.
+static void check_saved_rows(Model *m) {
+    enum { T = 90 };
+    MadeBatch b = made_batch(2, T, m->cfg.vocab, false);
+    MadeBatch step = made_batch(3, 1, m->cfg.vocab, false);
+    DecodeState *from, *to;
+    char *bytes;
+    size_t count, V = (size_t)m->cfg.vocab;
+    cr_assert_eq(decode_open(&from, m, 2), OK);
+    cr_assert_eq(decode_open(&to, m, 3), OK);
+    free(made_forward(m, &b.b, from, true));
+    cr_assert_eq(decode_save_row(from, 1, &bytes, &count), OK);
+    cr_assert_eq(decode_load_row(to, 2, bytes, count), OK, "%s", err_message());
+    cr_assert_eq(decode_pos(to)[2], T);
+    for (int r = 0; r < 3; r++) step.tokens[r] = r, step.pos[r] = decode_pos(to)[r], step.start[r] = r < 2;
+    real *got = made_forward(m, &step.b, to, true);
+    MadeBatch two = made_batch(2, 1, m->cfg.vocab, false);
+    for (int r = 0; r < 2; r++) two.tokens[r] = r + 1, two.pos[r] = T, two.start[r] = 0;
+    real *wanted = made_forward(m, &two.b, from, true);
+    double d = numbers_distance(got + 2 * V, wanted + V, V);
+    cr_expect_leq(d, CLOSE, "%.3s: off by %g", m->cfg.layer, d);
+    // What is cut short, or of another model, is refused.
+    for (size_t n = 0; n < count; n += 1 + count / 50)
+        cr_assert_eq(decode_load_row(to, 0, bytes, n), E_FORMAT, "%zu of %zu bytes", n, count);
+    free(got), free(wanted), free(bytes);
+    decode_close(from);
+    decode_close(to);
+    made_batch_free(&b);
+    made_batch_free(&step);
+    made_batch_free(&two);
+}
+
+Test(mixers, go_on_from_saved_rows) {
+    each_mixer(check_saved_rows);
 }
 
 // ---- edges -------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ Test(decay, of_a_hybrid_counts_softmax_layers) {
     Model m;
     made_model(&m, "model.width=8 model.heads=2 model.layers=3 model.pattern=LNL model.ffn=4 "
                    "model.vocab=5");
-    cr_assert_float_eq(m.layers[0].decay[0], 1.00001 / 16, 1e-15);
-    cr_assert_float_eq(m.layers[2].decay[0], 1e-5 / 16, 1e-15);
+    cr_assert_float_eq(lightning_rates(&m.layers[0])[0], 1.00001 / 16, 1e-15);
+    cr_assert_float_eq(lightning_rates(&m.layers[2])[0], 1e-5 / 16, 1e-15);
     model_close(&m);
 }
 
