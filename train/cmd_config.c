@@ -27,6 +27,8 @@ static const Page PAGES[] = {
     {"train", "CONFIG.yaml [key=value ...]", "pre-train a model; run again to resume"},
     {"plan", "[CONFIG.yaml | --preset NAME] [key=value ...]",
      "parameters, memory and cost of a configuration"},
+    {"mixers", "[CONFIG.yaml] [--tokens T] [key=value ...]",
+     "token mixers: what each sees and costs"},
     {"generate", "--model DIR --prompt TEXT [options]", "continue prompts with a trained model"},
     {"eval", "--model DIR --text FILE [--seq T]", "nats/token and bits/byte of a text"},
     {"forward", "MODEL_DIR --ids IN --out OUT [--grads]",

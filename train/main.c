@@ -13,6 +13,7 @@
 static const Command COMMANDS[] = {
     {"train", "pre-train a model; run again to resume", cmd_train, help_train, false},
     {"plan", "parameters, memory and cost of a configuration", cmd_plan, help_plan, true},
+    {"mixers", "token mixers: what each sees and costs", cmd_mixers, help_mixers, true},
     {"generate", "continue prompts with a trained model", cmd_generate, help_generate, false},
     {"eval", "nats/token and bits/byte of a text", cmd_eval, help_eval, false},
     {"forward", "logits, loss and gradients of given token ids", cmd_forward, help_forward, false},

@@ -115,3 +115,22 @@ expect 64 'ulysses' "$binary" plan --preset tnl-hybrid-1b --ranks 3 parallel.sp=
 expect 64 '--memory much is no size' "$binary" plan --preset tnl-1b --memory much
 expect 64 '--memory -1 is no size' "$binary" plan --preset tnl-1b --memory=-1
 expect 64 '--threads' "$binary" plan --preset tnl-1b --threads 0
+
+# ---- mixers ------------------------------------------------------------------------------------
+
+# States by hand: 4 heads of 16 x 16 reals, and 2 x 2 key/value heads x 16 for 1000 tokens, or the window's.
+real=4
+case $("$binary" --version) in *f64*) real=8 ;; esac
+"$binary" mixers model.width=64 model.heads=4 model.kv_heads=2 model.window=100 --tokens 1000 >mixers.txt
+row() { awk -v letter="$1" '$1 == letter' mixers.txt; }
+row L | grep -q " $((4 * 16 * 16 * real)) B  " || fail "$(row L)"
+row N | grep -q " $((2 * 2 * 16 * 1000 * real / 1024)) KiB " || fail "$(row N)"
+row W | grep -qE " ($((2 * 2 * 16 * 100 * real / 1024)) KiB|$((2 * 2 * 16 * 100 * real)) B) " || fail "$(row W)"
+"$binary" mixers model.width=64 model.heads=4 --ranks 4 parallel.sp=4 parallel.sp_linear=lasp parallel.sp_softmax=ring >mixers.txt
+row L | grep -qE " 3  all tokens" || fail "$(row L)"
+row N | grep -qE " 3  all tokens" || fail "$(row N)"
+row W | grep -qE " 1  the last" || fail "$(row W)"
+"$binary" mixers model.width=27 model.heads=3 >mixers.txt
+says 'does not fit: model.width/model.heads=9 is odd' mixers.txt
+expect 69 'were started' "$binary" mixers --ranks 3 parallel.sp=2
+expect 64 '--tokens' "$binary" mixers --tokens 0
