@@ -11,8 +11,18 @@
 
 enum { LONGEST_SETTINGS = 256 };
 
-// Runs `check` on a model of each letter alone, and of each letter after L.
-static void each_mixer(void (*check)(Model *m)) {
+// What was found, so that mixers that are wrong on purpose can be shown to be found out.
+static int faults;
+static char first_fault[256];
+#define MUST(good, ...)                                                                            \
+    do {                                                                                           \
+        if (!(good) && faults++ == 0) snprintf(first_fault, sizeof first_fault, __VA_ARGS__);      \
+    } while (0)
+
+// Runs `check` on a model of each letter of the table alone, and of each letter after L.
+static int faults_of(const MixerOps *const *table, void (*check)(Model *m)) {
+    const MixerOps *const *before = mixers_use(table);
+    faults = 0;
     for (const MixerOps *const *mixer = mixers(); *mixer != NULL; mixer++) {
         for (int hybrid = 0; hybrid < 2; hybrid++) {
             char settings[LONGEST_SETTINGS];
@@ -27,6 +37,13 @@ static void each_mixer(void (*check)(Model *m)) {
             model_close(&m);
         }
     }
+    mixers_use(before);
+    return faults;
+}
+
+// The same for the program's own mixers, which pass.
+static void each_mixer(void (*check)(Model *m)) {
+    cr_assert_eq(faults_of(NULL, check), 0, "%d faults, the first: %s", faults, first_fault);
 }
 
 static bool same_rows(const Model *m, const real *a, const real *b, int from, int to) {
@@ -46,10 +63,9 @@ static void check_causal(Model *m) {
         b.tokens[t] = (kept + 1) % m->cfg.vocab;
         real *after = made_forward(m, &b.b, NULL, false);
         b.tokens[t] = kept;
-        cr_expect(same_rows(m, before, after, 0, t), "%.3s: token %d is seen earlier", m->cfg.layer,
-                  t);
-        cr_expect_not(same_rows(m, before, after, t, t + 1), "%.3s: token %d is not seen at all",
-                      m->cfg.layer, t);
+        MUST(same_rows(m, before, after, 0, t), "%.3s: token %d is seen earlier", m->cfg.layer, t);
+        MUST(!same_rows(m, before, after, t, t + 1), "%.3s: token %d is not seen at all",
+             m->cfg.layer, t);
         free(after);
     }
     free(before);
@@ -71,9 +87,8 @@ static void check_documents_apart(Model *m) {
         b.tokens[t] = (kept + 1) % m->cfg.vocab;
         real *after = made_forward(m, &b.b, NULL, false);
         b.tokens[t] = kept;
-        cr_expect(same_rows(m, before, after, 0, FIRST), "%.3s: into the past", m->cfg.layer);
-        cr_expect(same_rows(m, before, after, SECOND, 2 * T), "%.3s: token %d leaks", m->cfg.layer,
-                  t);
+        MUST(same_rows(m, before, after, 0, FIRST), "%.3s: into the past", m->cfg.layer);
+        MUST(same_rows(m, before, after, SECOND, 2 * T), "%.3s: token %d leaks", m->cfg.layer, t);
         free(after);
     }
     free(before);
@@ -98,8 +113,8 @@ static void check_gradients_apart(Model *m) {
     real *whole = numbers_copy(m->params.grad, m->params.total);
     for (int t = 0; t < BORDER; t++) b.tokens[t] = 4;
     made_loss(m, &b.b, true);
-    cr_expect_eq(memcmp(whole, m->params.grad, m->params.total * sizeof(real)), 0,
-                 "%.3s: tokens of another document move the gradient", m->cfg.layer);
+    MUST(memcmp(whole, m->params.grad, m->params.total * sizeof(real)) == 0,
+         "%.3s: tokens of another document move the gradient", m->cfg.layer);
     free(whole);
     made_batch_free(&b);
 }
@@ -122,8 +137,7 @@ static void check_reset(Model *m) {
         memcpy(alone.tokens, b.tokens + border[d], (size_t)n * sizeof *alone.tokens);
         real *x = made_forward(m, &alone.b, NULL, false);
         double distance = numbers_distance(packed + (size_t)border[d] * C, x, (size_t)n * C);
-        cr_expect_leq(distance, CLOSE, "%.3s: document %d differs by %g", m->cfg.layer, d,
-                      distance);
+        MUST(distance <= CLOSE, "%.3s: document %d differs by %g", m->cfg.layer, d, distance);
         free(x);
         made_batch_free(&alone);
     }
@@ -150,7 +164,7 @@ static void check_rows(Model *m) {
         real *alone = made_forward(m, &one, NULL, false);
         size_t count = (size_t)T * (size_t)m->cfg.width;
         double distance = numbers_distance(together + (size_t)r * count, alone, count);
-        cr_expect_leq(distance, CLOSE, "%.3s: row %d differs by %g", m->cfg.layer, r, distance);
+        MUST(distance <= CLOSE, "%.3s: row %d differs by %g", m->cfg.layer, r, distance);
         free(alone);
     }
     free(together);
@@ -210,9 +224,9 @@ static void check_decode(Model *m) {
     MadeBatch b = made_batch(2, 83, m->cfg.vocab, false);  // beyond the first growth of a cache
     const int by_token[] = {1}, odd[] = {3, 5, 1, 7, 66};
     double d = decode_distance(m, &b, by_token, 1);
-    cr_expect_leq(d, CLOSE, "%.3s token by token: %g", m->cfg.layer, d);
+    MUST(d <= CLOSE, "%.3s token by token: %g", m->cfg.layer, d);
     d = decode_distance(m, &b, odd, 5);
-    cr_expect_leq(d, CLOSE, "%.3s in odd chunks: %g", m->cfg.layer, d);
+    MUST(d <= CLOSE, "%.3s in odd chunks: %g", m->cfg.layer, d);
     made_batch_free(&b);
 }
 
@@ -285,7 +299,7 @@ static void check_copied_rows(Model *m) {
     real *got = made_forward(m, &step.b, all, true);
     for (int r = 0; r < 2; r++) {
         double d = numbers_distance(got + (size_t)r * V, wanted[r] + (size_t)length[r] * V, V);
-        cr_expect_leq(d, CLOSE, "%.3s: row %d is off by %g", m->cfg.layer, r, d);
+        MUST(d <= CLOSE, "%.3s: row %d is off by %g", m->cfg.layer, r, d);
         free(wanted[r]);
     }
     free(got);
@@ -298,7 +312,8 @@ Test(mixers, go_on_from_copied_rows_of_different_lengths) {
     each_mixer(check_copied_rows);
 }
 
-// A row that was saved goes on in another state, in another place, as it would have gone on where it was.
+// A row that was saved goes on in another state, in another place, as it would have gone on where
+// it was.
 static void check_saved_rows(Model *m) {
     enum { T = 90 };
     MadeBatch b = made_batch(2, T, m->cfg.vocab, false);
@@ -312,13 +327,14 @@ static void check_saved_rows(Model *m) {
     cr_assert_eq(decode_save_row(from, 1, &bytes, &count), OK);
     cr_assert_eq(decode_load_row(to, 2, bytes, count), OK, "%s", err_message());
     cr_assert_eq(decode_pos(to)[2], T);
-    for (int r = 0; r < 3; r++) step.tokens[r] = r, step.pos[r] = decode_pos(to)[r], step.start[r] = r < 2;
+    for (int r = 0; r < 3; r++)
+        step.tokens[r] = r, step.pos[r] = decode_pos(to)[r], step.start[r] = r < 2;
     real *got = made_forward(m, &step.b, to, true);
     MadeBatch two = made_batch(2, 1, m->cfg.vocab, false);
     for (int r = 0; r < 2; r++) two.tokens[r] = r + 1, two.pos[r] = T, two.start[r] = 0;
     real *wanted = made_forward(m, &two.b, from, true);
     double d = numbers_distance(got + 2 * V, wanted + V, V);
-    cr_expect_leq(d, CLOSE, "%.3s: off by %g", m->cfg.layer, d);
+    MUST(d <= CLOSE, "%.3s: off by %g", m->cfg.layer, d);
     // What is cut short, or of another model, is refused.
     for (size_t n = 0; n < count; n += 1 + count / 50)
         cr_assert_eq(decode_load_row(to, 0, bytes, n), E_FORMAT, "%zu of %zu bytes", n, count);
@@ -334,6 +350,57 @@ Test(mixers, go_on_from_saved_rows) {
     each_mixer(check_saved_rows);
 }
 
+// ---- training ----------------------------------------------------------------------------------
+
+static void check_recompute(Model *m) {
+    MadeBatch b = made_batch(2, 19, m->cfg.vocab, true);
+    m->cfg.recompute = false;
+    double loss = made_loss(m, &b.b, true);
+    real *grad = numbers_copy(m->params.grad, m->params.total);
+    m->cfg.recompute = true;
+    MUST(made_loss(m, &b.b, true) == loss, "%.3s: another loss", m->cfg.layer);
+    MUST(memcmp(grad, m->params.grad, m->params.total * sizeof(real)) == 0, "%.3s: other gradients",
+         m->cfg.layer);
+    m->cfg.recompute = false;
+    free(grad);
+    made_batch_free(&b);
+}
+
+Test(mixers, do_not_change_a_bit_with_recomputation) {
+    each_mixer(check_recompute);
+}
+
+#if GRADCHECK_RUNS
+typedef struct Differences {
+    Model *m;
+    const Batch *b;
+} Differences;
+
+static double loss_of(void *ctx) {
+    const Differences *d = ctx;
+    return made_loss(d->m, d->b, false);
+}
+
+static void check_gradients(Model *m) {
+    MadeBatch b = made_batch(2, 11, m->cfg.vocab, true);
+    Differences d = {m, &b.b};
+    made_loss(m, &b.b, true);
+    real *grad = numbers_copy(m->params.grad, m->params.total);
+    for (int i = 0; i < m->params.count; i++) {
+        const Param *p = &m->params.rows[i];
+        if (i == m->embed) continue;  // its pad row learns nothing through the lookup
+        double error = gradcheck(p->name, loss_of, &d, p->data, grad + p->offset, p->count);
+        MUST(error <= GRADCHECK_TOLERANCE, "%.3s: %s is off by %g", m->cfg.layer, p->name, error);
+    }
+    free(grad);
+    made_batch_free(&b);
+}
+
+Test(mixers, have_the_gradients_of_differences) {
+    each_mixer(check_gradients);
+}
+#endif
+
 // ---- edges -------------------------------------------------------------------------------------
 
 static void check_empty(Model *m) {
@@ -342,9 +409,10 @@ static void check_empty(Model *m) {
         m->cfg.recompute = recompute == 1;
         for (int i = 0; i < 3; i++) {
             MadeBatch b = made_batch(shape[i][0], shape[i][1], m->cfg.vocab, false);
-            cr_expect_eq(made_loss(m, &b.b, true), 0);
-            for (size_t j = 0; j < m->params.total; j++) cr_assert_eq(m->params.grad[j], 0);
-            cr_expect_eq(made_loss(m, &b.b, false), 0);
+            MUST(made_loss(m, &b.b, true) == 0, "%.3s: a loss of nothing", m->cfg.layer);
+            for (size_t j = 0; j < m->params.total; j++)
+                MUST(m->params.grad[j] == 0, "%.3s: a gradient of nothing", m->cfg.layer);
+            MUST(made_loss(m, &b.b, false) == 0, "%.3s: a loss of nothing", m->cfg.layer);
             made_batch_free(&b);
         }
     }
@@ -377,12 +445,79 @@ static void check_threads(Model *m) {
     MadeBatch b = made_batch(3, 37, m->cfg.vocab, true);
     Run run = {m, &b.b};
     size_t hidden = (size_t)3 * 37 * (size_t)m->cfg.width;
-    cr_expect(same_bits_on_any_threads(run_hidden, &run, hidden), "%.3s: hidden", m->cfg.layer);
-    cr_expect(same_bits_on_any_threads(run_gradients, &run, m->params.total), "%.3s: gradients",
-              m->cfg.layer);
+    MUST(same_bits_on_any_threads(run_hidden, &run, hidden), "%.3s: hidden", m->cfg.layer);
+    MUST(same_bits_on_any_threads(run_gradients, &run, m->params.total), "%.3s: gradients",
+         m->cfg.layer);
     made_batch_free(&b);
 }
 
 Test(mixers, give_the_same_bits_on_any_number_of_threads) {
     each_mixer(check_threads);
+}
+
+// ---- mixers that are wrong on purpose ----------------------------------------------------------
+//
+// L with a fault each: what the suite is for.
+
+extern const MixerOps MIXER_LIGHTNING;
+
+// Adds a little of the next token to each, of any document.
+static Tensor *leak_future(const MixerRun *run, Tensor *x) {
+    Tensor *y = MIXER_LIGHTNING.forward(run, x);
+    for (int r = 0; r + 1 < y->rows && !tape_is_dry(run->tp); r++)
+        y->data[(size_t)r * (size_t)y->ld] += (real)0.01 * x->data[(size_t)(r + 1) * (size_t)x->ld];
+    return y;
+}
+
+// Every state goes on into the next document.
+static Tensor *forget_resets(const MixerRun *run, Tensor *x) {
+    SeqInfo seq = *run->seq;
+    static uint8_t none[1 << 12];
+    static int first[1 << 12];
+    cr_assert_leq(seq.B * seq.T, 1 << 12);
+    seq.start = none;
+    seq.first = first;
+    MixerRun forgetful = *run;
+    forgetful.seq = tape_info(run->tp, &seq, sizeof seq);
+    return MIXER_LIGHTNING.forward(&forgetful, x);
+}
+
+// Generation sees another scale than training.
+static Tensor *decode_otherwise(const MixerRun *run, Tensor *x) {
+    Tensor *y = MIXER_LIGHTNING.forward(run, x);
+    for (int r = 0; r < y->rows && run->state != NULL && !tape_is_dry(run->tp); r++)
+        y->data[(size_t)r * (size_t)y->ld] *= (real)1.01;
+    return y;
+}
+
+#if GRADCHECK_RUNS
+// Changes values where no node of the tape knows of it.
+static Tensor *differentiate_wrongly(const MixerRun *run, Tensor *x) {
+    Tensor *y = MIXER_LIGHTNING.forward(run, x);
+    for (int r = 0; r < y->rows && !tape_is_dry(run->tp); r++)
+        y->data[(size_t)r * (size_t)y->ld] *= y->data[(size_t)r * (size_t)y->ld];
+    return y;
+}
+
+#endif
+
+static int faults_with(Tensor *(*forward)(const MixerRun *run, Tensor *x),
+                       void (*check)(Model *m)) {
+    MixerOps wrong = MIXER_LIGHTNING;
+    wrong.forward = forward;
+    wrong.letter = 'X';
+    return faults_of((const MixerOps *const[]){&wrong, &MIXER_LIGHTNING, NULL}, check);
+}
+
+Test(mixers, that_are_wrong_are_found_out) {
+    cr_expect_gt(faults_with(leak_future, check_causal), 0);
+    cr_expect_gt(faults_with(leak_future, check_documents_apart), 0);
+    cr_expect_gt(faults_with(forget_resets, check_documents_apart), 0);
+    cr_expect_gt(faults_with(forget_resets, check_reset), 0);
+    cr_expect_gt(faults_with(decode_otherwise, check_decode), 0);
+    cr_expect_eq(faults_with(decode_otherwise, check_causal), 0);
+#if GRADCHECK_RUNS
+    cr_expect_gt(faults_with(differentiate_wrongly, check_gradients), 0);
+#endif
+    cr_expect_eq(faults_with(MIXER_LIGHTNING.forward, check_reset), 0);
 }
