@@ -1,4 +1,6 @@
-// Sampling, block prefill, recurrent decoding.
+// Texts are kept in slots of one decode state, live ones first. Prompts are read longest first, so
+// that those that are through lie behind those that read on: a block is always the first slots, and
+// nothing is padded.
 #include "model/generate.h"
 
 #include <math.h>
@@ -6,140 +8,60 @@
 #include <string.h>
 
 #include "base/finite.h"
-#include "base/rng.h"
 
-enum { PREFILL_CHUNK = 512 };  // tokens of a prompt at a time: memory does not grow with the prompt
+enum {
+    CHUNK = 512
+};  // tokens of all prompts together at a time: memory does not grow with prompts
 
-#define AT(member) offsetof(SampleConfig, member)
-// clang-format off
-const Field SAMPLE_FIELDS[] = {
-    {"sample.temperature", CFG_F64, AT(temperature), 0, 100, "0.8", NULL, "divides the logits; 0 = greedy", ""},
-    {"sample.top_k", CFG_INT, AT(top_k), 0, 1 << 24, "0", NULL, "keep the k likeliest tokens, 0 = all", ""},
-    {"sample.top_p", CFG_F64, AT(top_p), 0, 1, "0.95", NULL, "keep the smallest set with this share of probability, 1 = all", ""},
-    {"sample.min_p", CFG_F64, AT(min_p), 0, 1, "0", NULL, "drop tokens below this share of the likeliest one's probability", ""},
-    {"sample.seed", CFG_I64, AT(seed), 0, 9e15, "1", NULL, "seed of the draws", ""},
-    {"sample.max_new", CFG_INT, AT(max_new), 0, 1 << 30, "200", NULL, "tokens generated at most", "tokens"},
-};
-// clang-format on
-const int SAMPLE_FIELD_COUNT = sizeof SAMPLE_FIELDS / sizeof SAMPLE_FIELDS[0];
+// A text in the making.
+typedef struct Line {
+    int row;  // of the prompts
+    const Prompt *prompt;
+    int64_t stream, step;
+    int next;  // token drawn last
+} Line;
 
-// ---- sampling ----------------------------------------------------------------------------------
-
-typedef struct Candidate {
-    double weight;  // exp(logit - max), not normalised
-    int id;
-} Candidate;
-
-// Likeliest first; ties by the smaller id.
-static int candidate_order(const void *a, const void *b) {
-    const Candidate *x = a, *y = b;
-    if (x->weight != y->weight) return x->weight < y->weight ? 1 : -1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
-// -1: there is none among numbers that are not. -inf alone is a word: never.
-static int argmax(const real *logits, int V) {
-    int best = 0;
-    for (int v = 0; v < V; v++) {
-        if (isnan(logits[v])) return -1;
-        if (logits[v] > logits[best]) best = v;
-    }
-    return isfinite(logits[best]) ? best : -1;
-}
-
-// How many of the sorted candidates the filters leave, at least one.
-static int candidates_kept(const Candidate *c, int V, const SampleConfig *cfg) {
-    int kept = cfg->top_k > 0 && cfg->top_k < V ? cfg->top_k : V;
-    if (cfg->top_p < 1) {
-        double total = 0, sum = 0;
-        for (int i = 0; i < kept; i++) total += c[i].weight;
-        int n = 0;
-        while (n < kept && (n == 0 || sum < cfg->top_p * total)) sum += c[n++].weight;
-        kept = n;
-    }
-    while (kept > 1 && c[kept - 1].weight < cfg->min_p * c[0].weight) kept--;
-    return kept;
-}
-
-int sample_next(const real *logits, int V, const SampleConfig *cfg, int row, int64_t step) {
-    int best = argmax(logits, V);
-    if (best < 0) return -1;
-    if (cfg->temperature <= 0) return best;
-    Candidate *c = malloc((size_t)V * sizeof *c);
-    ASSERT(c != NULL);
-    double max = (double)logits[best];
-    for (int v = 0; v < V; v++) {
-        c[v] = (Candidate){exp(((double)logits[v] - max) / cfg->temperature), v};
-    }
-    qsort(c, (size_t)V, sizeof *c, candidate_order);
-    int kept = candidates_kept(c, V, cfg);
-    double total = 0;
-    for (int i = 0; i < kept; i++) total += c[i].weight;
-    uint64_t draw = (uint64_t)row << 40 | (uint64_t)step;
-    double left = total * rng_uniform((uint64_t)cfg->seed, STREAM_SAMPLE, draw);
-    int pick = 0;
-    while (pick + 1 < kept && left >= c[pick].weight) left -= c[pick++].weight;
-    int id = c[pick].id;
-    free(c);
-    return id;
-}
-
-// ---- generation --------------------------------------------------------------------------------
-
-typedef struct Generation {
+struct Generator {
     Model *m;
     Tape *tp;
-    DecodeState *all;       // one row a prompt
-    BatchRoom chunk, step;  // of one prompt, and of all rows
-    real *logits;           // (rows,V): of the next token
-    int *next;              // (rows), -1: the row has ended
-    int rows;
-} Generation;
+    DecodeState *state;  // (most)
+    BatchRoom room;
+    Line *line;    // (most) by slot, the first `live` of them
+    int *slot;     // (most) of each row, -1: it has finished
+    real *logits;  // (most, V) by slot: of the next token
+    int most, rows, live;
+    bool fresh;  // logits are those behind the prompts
+};
 
-// Logits of the last of a row's n tokens.
-static Tensor *last_logits(Generation *g, Tensor *hidden, int n) {
-    size_t at = (size_t)(n - 1) * (size_t)hidden->cols;
-    real *last = hidden->data == NULL ? NULL : hidden->data + at;
-    Tensor *x = tape_leaf(g->tp, last, 1, hidden->cols);
-    return model_project(g->tp, g->m, x);
+// ---- memory ------------------------------------------------------------------------------------
+
+static Tensor *project_last(Tape *tp, Model *m, Tensor *hidden, int rows, int T);
+
+// Tokens a row in a block of `rows` rows.
+static int chunk_of(int rows) {
+    return rows < CHUNK ? CHUNK / rows : 1;
 }
 
-static Status generation_reserve(Generation *g) {
-    Batch chunk, step;
-    TRY(batch_open(&g->chunk, PREFILL_CHUNK, 1, 0));
-    TRY(batch_shape(&g->chunk, 1, PREFILL_CHUNK, &chunk));
-    TRY(batch_open(&g->step, 1, 1, 0));
-    TRY(batch_shape(&g->step, g->rows, 1, &step));
-    tape_dry(g->tp, false);
-    last_logits(g, model_hidden(g->tp, g->m, &chunk, g->all), PREFILL_CHUNK);
-    tape_dry(g->tp, false);
-    model_logits(g->tp, g->m, &step, g->all);
-    return tape_reserve(g->tp);
-}
-
-static Status generation_open(Generation *g, Model *m, int rows) {
-    *g = (Generation){.m = m, .tp = tape_new(), .rows = rows};
-    g->logits = calloc((size_t)rows * (size_t)m->cfg.vocab, sizeof *g->logits);
-    g->next = calloc((size_t)rows, sizeof *g->next);
-    if (!g->logits || !g->next) {
-        FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d prompts", rows);
-    }
-    TRY(decode_open(&g->all, m, rows));
-    return generation_reserve(g);
-}
-
-static void generation_close(Generation *g) {
-    decode_close(g->all);
-    tape_free(g->tp);
-    batch_close(&g->chunk);
-    batch_close(&g->step);
-    free(g->logits);
-    free(g->next);
-}
-
-// As many rows as were reserved.
-static void must(Status st) {
+static void measure(Tape *tp, Model *m, BatchRoom *room, DecodeState *state, int rows, int T) {
+    Batch b;
+    Status st = batch_shape(room, rows, T, &b);
     ASSERT(st == OK);
+    tape_dry(tp, false);
+    project_last(tp, m, model_hidden(tp, m, &b, state), rows, T);
+}
+
+void generator_measure(Tape *tp, Model *m, int most) {
+    BatchRoom room;
+    DecodeState *state = NULL;
+    Status st = batch_open(&room, CHUNK, 1, 0);
+    if (st == OK) st = decode_open(&state, m, 1);  // shapes alone matter
+    ASSERT(st == OK);
+    // Blocks of few rows are long, those of many rows wide: each needs most of something.
+    for (int rows = 1; rows < most && rows <= CHUNK; rows++)
+        measure(tp, m, &room, state, rows, chunk_of(rows));
+    measure(tp, m, &room, state, most, chunk_of(most));
+    decode_close(state);
+    batch_close(&room);
 }
 
 // Ranks that share the parameters generate the same tokens together.
@@ -147,108 +69,236 @@ static Status ranks_agree(const Model *m, Status mine) {
     return m->mesh != NULL && m->mesh->tp > 1 ? agree(mine, m->mesh->tp_axis) : mine;
 }
 
-// Runs one prompt in chunks on a fresh state of its own, then copies that into row r. Only the last
-// token's logits are kept.
-static Status prefill(Generation *g, int r, const Prompt *p, DecodeState *alone) {
-    int V = g->m->cfg.vocab;
-    for (int done = 0; done < p->count;) {
-        int n = p->count - done < PREFILL_CHUNK ? p->count - done : PREFILL_CHUNK;
-        TRY(ranks_agree(g->m, decode_reserve(alone, n)));
-        must(batch_begin(&g->chunk, 1, n));
-        memcpy(batch_next_tokens(&g->chunk), p->ids + done, (size_t)n * sizeof *p->ids);
-        batch_continue_row(&g->chunk, done);
-        done += n;
-        Batch b = batch_view(&g->chunk);
-        tape_begin(g->tp, false);
-        Tensor *hidden = model_hidden(g->tp, g->m, &b, alone);
-        if (done < p->count) continue;
-        Tensor *logits = last_logits(g, hidden, n);
-        for (int v = 0; v < V; v++) g->logits[(size_t)r * (size_t)V + (size_t)v] = logits->data[v];
-    }
-    return ranks_agree(g->m, decode_copy_row(g->all, r, alone, 0));
+static Status open_here(Generator *g) {
+    size_t most = (size_t)g->most;
+    g->line = calloc(most, sizeof *g->line);
+    g->slot = calloc(most, sizeof *g->slot);
+    g->logits = calloc(most * (size_t)g->m->cfg.vocab, sizeof *g->logits);
+    if (!g->line || !g->slot || !g->logits)
+        FAIL(E_NOMEM, "generate fewer prompts at a time", "out of memory for %d prompts", g->most);
+    TRY(batch_open(&g->room, CHUNK, 1, 0));
+    return batch_begin(&g->room, g->most, 1);  // reserves them
 }
 
-static Status prefill_all(Generation *g, const Prompt *prompts) {
-    Status st = OK;
-    for (int r = 0; r < g->rows && st == OK; r++) {
-        DecodeState *alone = NULL;
-        st = ranks_agree(g->m, decode_open(&alone, g->m, 1));
-        if (st == OK) st = prefill(g, r, &prompts[r], alone);
-        decode_close(alone);
+Status generator_open(Generator **out, Model *m, Tape *tp, int most) {
+    Generator *g = *out = calloc(1, sizeof *g);
+    ASSERT(g != NULL && most > 0);
+    *g = (Generator){.m = m, .tp = tp, .most = most};
+    Status st = ranks_agree(m, open_here(g));
+    if (st != OK) {
+        generator_close(g);
+        *out = NULL;
     }
     return st;
 }
 
-// One step of all rows together; ended rows ride along on token 0.
-static Status decode_step(Generation *g) {
-    TRY(ranks_agree(g->m, decode_reserve(g->all, 1)));
-    must(batch_begin(&g->step, g->rows, 1));
-    for (int r = 0; r < g->rows; r++) {
-        *batch_next_tokens(&g->step) = g->next[r] < 0 ? 0 : g->next[r];
-        batch_continue_row(&g->step, decode_pos(g->all)[r]);
+void generator_close(Generator *g) {
+    if (g == NULL) return;
+    decode_close(g->state);
+    batch_close(&g->room);
+    free(g->line);
+    free(g->slot);
+    free(g->logits);
+    free(g);
+}
+
+// ---- prompts -----------------------------------------------------------------------------------
+
+static Status prompt_check(const Model *m, const Prompt *p, int row) {
+    if (p->count < 1) FAIL(E_USAGE, "give at least one token", "prompt %d is empty", row + 1);
+    for (int i = 0; i < p->count; i++) {
+        if (p->ids[i] >= 0 && p->ids[i] < m->cfg.vocab) continue;
+        FAIL(E_USAGE, "is this the model's own tokenizer?",
+             "prompt %d: token %d is outside of the vocabulary of %d", row + 1, p->ids[i],
+             m->cfg.vocab);
     }
-    Batch b = batch_view(&g->step);
+    return OK;
+}
+
+// Longest first; of equals the earlier row.
+static int line_order(const void *a, const void *b) {
+    const Line *x = a, *y = b;
+    if (x->prompt->count != y->prompt->count) return x->prompt->count < y->prompt->count ? 1 : -1;
+    return x->row - y->row;
+}
+
+static void must(Status st) {
+    ASSERT(st == OK);  // the room was reserved
+}
+
+// Logits of the last token of each row.
+static Tensor *project_last(Tape *tp, Model *m, Tensor *hidden, int rows, int T) {
+    if (T == 1) return model_project(tp, m, hidden);
+    Tensor **last = malloc(((size_t)rows + 1) * sizeof *last);
+    ASSERT(last != NULL);
+    for (int r = 0; r < rows; r++) last[r] = tape_rows(tp, hidden, r * T + T - 1, 1);
+    last[rows] = NULL;
+    Tensor *x =
+        rows == 1 ? tape_leaf(tp, last[0]->data, 1, hidden->cols) : op_concat_rows(tp, last);
+    free(last);
+    return model_project(tp, m, x);
+}
+
+static void keep_logits(Generator *g, const Tensor *logits, int rows) {
+    size_t V = (size_t)g->m->cfg.vocab;
+    for (int s = 0; s < rows; s++)
+        memcpy(g->logits + (size_t)s * V, logits->data + (size_t)s * (size_t)logits->ld,
+               V * sizeof *g->logits);
+}
+
+// Tokens [done, done+n) of the first `rows` slots. Their logits are kept of each block: the last
+// one of a text counts.
+static Status read_block(Generator *g, int rows, int done, int n, bool ends) {
+    TRY(ranks_agree(g->m, decode_reserve(g->state, n)));
+    must(batch_begin(&g->room, rows, n));
+    for (int s = 0; s < rows; s++) {
+        memcpy(batch_next_tokens(&g->room), g->line[s].prompt->ids + done,
+               (size_t)n * sizeof(int32_t));
+        batch_continue_row(&g->room, done);
+    }
+    Batch b = batch_view(&g->room);
     tape_begin(g->tp, false);
-    Tensor *logits = model_logits(g->tp, g->m, &b, g->all);
-    size_t count = (size_t)g->rows * (size_t)g->m->cfg.vocab;
-    for (size_t i = 0; i < count; i++) g->logits[i] = logits->data[i];
+    Tensor *hidden = model_hidden(g->tp, g->m, &b, g->state);
+    if (ends) keep_logits(g, project_last(g->tp, g->m, hidden, rows, n), rows);
+    return OK;
+}
+
+static Status read_prompts(Generator *g) {
+    for (int done = 0, rows = g->rows; rows > 0;) {
+        int left = g->line[rows - 1].prompt->count - done;  // of the shortest that reads on
+        int n = left < chunk_of(rows) ? left : chunk_of(rows);
+        TRY(read_block(g, rows, done, n, n == left));
+        done += n;
+        while (rows > 0 && g->line[rows - 1].prompt->count == done) rows--;
+    }
+    return OK;
+}
+
+static Status start_here(Generator *g, const Prompt *prompts) {
+    for (int r = 0; r < g->rows; r++) TRY(prompt_check(g->m, &prompts[r], r));
+    decode_close(g->state);
+    g->state = NULL;
+    return decode_open(&g->state, g->m, g->rows > 0 ? g->rows : 1);
+}
+
+Status generator_start(Generator *g, const Prompt *prompts, int rows, int64_t stream) {
+    ASSERT(rows >= 0 && rows <= g->most);
+    g->rows = rows;
+    g->live = 0;
+    TRY(ranks_agree(g->m, start_here(g, prompts)));
+    for (int r = 0; r < rows; r++)
+        g->line[r] = (Line){.row = r, .prompt = &prompts[r], .stream = stream + r};
+    qsort(g->line, (size_t)rows, sizeof *g->line, line_order);
+    for (int s = 0; s < rows; s++) g->slot[g->line[s].row] = s;
+    TRY(read_prompts(g));
+    g->live = rows;
+    g->fresh = true;
+    return OK;
+}
+
+// ---- steps -------------------------------------------------------------------------------------
+
+// The tokens drawn last, of all live rows together.
+static Status advance(Generator *g) {
+    TRY(ranks_agree(g->m, decode_reserve(g->state, 1)));
+    must(batch_begin(&g->room, g->live, 1));
+    for (int s = 0; s < g->live; s++) {
+        *batch_next_tokens(&g->room) = g->line[s].next;
+        batch_continue_row(&g->room, decode_pos(g->state)[s]);
+    }
+    Batch b = batch_view(&g->room);
+    tape_begin(g->tp, false);
+    keep_logits(g, model_logits(g->tp, g->m, &b, g->state), g->live);
     return OK;
 }
 
 // No id is banned here, so that -inf, too, comes from an overflow.
-static Status logits_check(const real *logits, int V, int row, int64_t step) {
+static Status logits_check(const real *logits, int V, const Line *t) {
     int v = (int)reals_outside(logits, (size_t)V, (real)INFINITY);
     if (v == V) return OK;
     FAIL(E_DIVERGED, "are the weights of a run that diverged?",
-         "prompt %d, new token %lld: a logit is not a number (%g for id %d)", row + 1,
-         (long long)step + 1, isnan(logits[v]) ? (double)NAN : (double)logits[v], v);
+         "prompt %d, new token %lld: a logit is not a number (%g for id %d)", t->row + 1,
+         (long long)t->step + 1, isnan(logits[v]) ? (double)NAN : (double)logits[v], v);
 }
 
-// Draws each live row's next token and reports it; *alive: rows that go on.
-static Status draw_tokens(Generation *g, bool ends, const SampleConfig *cfg, int64_t step,
-                          TokenFn token, void *user, int *alive) {
+static double log_prob(const real *logits, int V, int id) {
+    double most = (double)logits[id], sum = 0;
+    for (int v = 0; v < V; v++) most = fmax(most, (double)logits[v]);
+    for (int v = 0; v < V; v++) sum += exp((double)logits[v] - most);
+    return (double)logits[id] - most - log(sum);
+}
+
+static Status draw(Generator *g, const SampleConfig *cfg, Line *t, Drawn *d) {
     int V = g->m->cfg.vocab;
-    *alive = 0;
+    const real *logits = g->logits + (size_t)(t - g->line) * (size_t)V;
+    TRY(logits_check(logits, V, t));
+    t->next = sample_next(logits, V, cfg, t->stream, t->step++);
+    *d = (Drawn){t->row, t->next, log_prob(logits, V, t->next)};
+    return OK;
+}
+
+Status generator_step(Generator *g, const SampleConfig *cfg, Drawn *drawn, int *count) {
+    *count = 0;
+    if (g->live == 0) return OK;
+    if (!g->fresh) TRY(advance(g));
+    g->fresh = false;
     for (int r = 0; r < g->rows; r++) {
-        if (g->next[r] < 0) continue;
-        const real *logits = g->logits + (size_t)r * (size_t)V;
-        TRY(logits_check(logits, V, r, step));
-        int id = sample_next(logits, V, cfg, r, step);
-        bool ended = ends && model_config_ends(&g->m->cfg, id);
-        bool goes_on = !ended && token(r, id, user);
-        g->next[r] = goes_on ? id : -1;
-        *alive += goes_on;
+        if (g->slot[r] < 0) continue;
+        TRY(draw(g, cfg, &g->line[g->slot[r]], &drawn[*count]));
+        ++*count;
     }
     return OK;
 }
 
-static Status prompts_check(const Model *m, const Prompt *prompts, int rows) {
-    for (int r = 0; r < rows; r++) {
-        if (prompts[r].count < 1)
-            FAIL(E_USAGE, "give at least one token", "prompt %d is empty", r + 1);
-        for (int i = 0; i < prompts[r].count; i++) {
-            if (prompts[r].ids[i] < 0 || prompts[r].ids[i] >= m->cfg.vocab) {
-                FAIL(E_USAGE, "is this the model's own tokenizer?",
-                     "prompt %d: token %d is outside of the vocabulary of %d", r + 1,
-                     prompts[r].ids[i], m->cfg.vocab);
-            }
+// The last live slot takes the place: there is room for it, as all rows of a state have the same.
+void generator_finish(Generator *g, int row) {
+    int s = g->slot[row], last = g->live - 1;
+    ASSERT(s >= 0);
+    g->slot[row] = -1;
+    g->live--;
+    if (s == last) return;
+    must(decode_copy_row(g->state, s, g->state, last));
+    g->line[s] = g->line[last];
+    g->slot[g->line[s].row] = s;
+}
+
+int generator_live(const Generator *g) {
+    return g->live;
+}
+
+size_t generator_bytes(const Generator *g) {
+    return g->state == NULL ? 0 : decode_bytes(g->state);
+}
+
+// ---- all at once -------------------------------------------------------------------------------
+
+static Status run(Generator *g, bool ends, const SampleConfig *cfg, TokenFn token, void *user) {
+    Drawn *drawn = malloc((size_t)g->most * sizeof *drawn);
+    ASSERT(drawn != NULL);
+    Status st = OK;
+    for (int64_t step = 0; st == OK && g->live > 0 && step < cfg->max_new; step++) {
+        int count;
+        st = generator_step(g, cfg, drawn, &count);
+        for (int i = 0; i < count; i++) {
+            bool ended = ends && model_config_ends(&g->m->cfg, drawn[i].id);
+            if (ended || !token(drawn[i].row, drawn[i].id, user)) generator_finish(g, drawn[i].row);
         }
     }
-    return OK;
+    free(drawn);
+    return st;
 }
 
 Status generate(Model *m, const Prompt *prompts, int rows, bool ends, const SampleConfig *cfg,
                 TokenFn token, void *user) {
-    TRY(prompts_check(m, prompts, rows));
     if (rows < 1 || cfg->max_new < 1) return OK;
-    Generation g;
-    Status st = ranks_agree(m, generation_open(&g, m, rows));
-    if (st == OK) st = prefill_all(&g, prompts);
-    int alive = rows;
-    for (int64_t step = 0; st == OK && alive > 0 && step < cfg->max_new; step++) {
-        if (step > 0) st = decode_step(&g);
-        if (st == OK) st = draw_tokens(&g, ends, cfg, step, token, user, &alive);
-    }
-    generation_close(&g);
+    Tape *tp = tape_new();
+    Generator *g = NULL;
+    generator_measure(tp, m, rows);
+    Status st = ranks_agree(m, tape_reserve(tp));
+    if (st == OK) st = generator_open(&g, m, tp, rows);
+    if (st == OK) st = generator_start(g, prompts, rows, 0);
+    if (st == OK) st = run(g, ends, cfg, token, user);
+    generator_close(g);
+    tape_free(tp);
     return st;
 }

@@ -74,7 +74,7 @@ typedef struct Model {
 Status model_open(Model *m, const ModelConfig *cfg, const Mesh *mesh) CHECKED;
 void model_close(Model *m);
 
-// State of a generation of B rows: one record a layer, behind the mixer. Lightning: (B,H,A,E), constant in length.
+// State of a generation of up to B rows, the first of which a forward pass takes: one record a layer, behind the mixer. Lightning: (B,H,A,E), constant in length.
 // Softmax: a key/value cache that grows. A forward pass with a state reads and advances it.
 typedef struct DecodeState DecodeState;
 Status decode_open(DecodeState **s, const Model *m, int B) CHECKED;

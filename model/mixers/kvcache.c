@@ -96,9 +96,10 @@ Status kvcache_reserve(KvCache *c, int T) {
     return grow(c, capacity);
 }
 
-void kvcache_append(KvCache *c, const real *keys, const real *values, int T) {
+void kvcache_append(KvCache *c, const real *keys, const real *values, int rows, int T) {
     size_t row = (size_t)T * (size_t)c->width;
-    for (int b = 0; b < c->B; b++) {
+    ASSERT(rows <= c->B);
+    for (int b = 0; b < rows; b++) {
         ASSERT(c->length[b] + T <= c->capacity);
         size_t at = place(c, b, c->length[b]);
         memcpy(c->keys + at, keys + (size_t)b * row, row * sizeof *keys);

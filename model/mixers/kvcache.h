@@ -12,8 +12,8 @@ KvCache *kvcache_open(int B, int width, int window);
 void kvcache_close(KvCache *c);
 // Room for T more tokens in each row. E_NOMEM.
 Status kvcache_reserve(KvCache *c, int T) CHECKED;
-// T tokens to each row; room was reserved. keys, values: (B*T, width)
-void kvcache_append(KvCache *c, const real *keys, const real *values, int T);
+// T tokens to each of the first `rows` rows; room was reserved. keys, values: (rows*T, width)
+void kvcache_append(KvCache *c, const real *keys, const real *values, int rows, int T);
 CacheView kvcache_view(const KvCache *c);  // until the next reserve
 size_t kvcache_bytes(const KvCache *c);
 // Row `from` of src takes the place of row `to`. E_NOMEM.

@@ -126,7 +126,8 @@ static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
     if (run->state == NULL) {
         o = op_seq_attention(tp, run->m->mesh, q, k, v, run->seq, &args);
     } else {
-        if (!tape_is_dry(tp)) kvcache_append(run->state, k->data, v->data, run->seq->T);
+        const SeqInfo *s = run->seq;
+        if (!tape_is_dry(tp)) kvcache_append(run->state, k->data, v->data, s->B, s->T);
         CacheView view = kvcache_view(run->state);
         o = op_attention_cached(tp, q, &view, run->seq, &args);
     }

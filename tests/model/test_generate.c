@@ -324,3 +324,175 @@ Test(generate, prompts_that_the_model_cannot_read_are_refused) {
     cr_assert_eq(got.count[0], 0);
     model_close(&m);
 }
+
+// ---- the generator -----------------------------------------------------------------------------
+
+enum { MANY = 64, LONG = 700, STEPS = 12 };
+
+typedef struct Texts {
+    Model m;
+    Tape *tp;
+    Generator *g;
+    Prompt prompt[MANY];
+    int32_t ids[MANY][LONG + STEPS];
+    int drawn[MANY];  // how many
+    double logp[MANY][STEPS];
+} Texts;
+
+// Uneven prompts, two of the longest, some of one token.
+static void texts_open(Texts *t) {
+    *t = (Texts){.tp = tape_new()};
+    generation_model(&t->m);
+    for (int r = 0; r < MANY; r++) {
+        int n = r == 7 || r == 40 ? LONG
+                                  : 1 + (int)(rng_u64(9, STREAM_TEST, (uint64_t)r) % 97) * (r % 3);
+        for (int i = 0; i < n; i++)
+            t->ids[r][i] = (int32_t)(rng_u64(8, STREAM_TEST, (uint64_t)(r * LONG + i)) % V);
+        t->prompt[r] = (Prompt){t->ids[r], n};
+    }
+    generator_measure(t->tp, &t->m, MANY);
+    cr_assert_eq(tape_reserve(t->tp), OK);
+    cr_assert_eq(generator_open(&t->g, &t->m, t->tp, MANY), OK);
+}
+
+static void texts_close(Texts *t) {
+    generator_close(t->g);
+    tape_free(t->tp);
+    model_close(&t->m);
+}
+
+// Row r leaves after 1 + r % STEPS tokens.
+static void texts_run(Texts *t, const SampleConfig *cfg, int first, int rows) {
+    Drawn drawn[MANY];
+    int count = 1;
+    cr_assert_eq(generator_start(t->g, t->prompt + first, rows, first), OK, "%s", err_message());
+    for (int r = first; r < first + rows; r++) t->drawn[r] = 0;
+    for (int before = -1; generator_live(t->g) > 0; before = -1) {
+        cr_assert_eq(generator_step(t->g, cfg, drawn, &count), OK);
+        for (int i = 0; i < count; i++) {
+            int r = first + drawn[i].row, n = t->drawn[r];
+            cr_assert_gt(drawn[i].row, before);
+            before = drawn[i].row;
+            t->ids[r][t->prompt[r].count + n] = drawn[i].id;
+            t->logp[r][n] = drawn[i].logp;
+            if (++t->drawn[r] == 1 + r % STEPS) generator_finish(t->g, drawn[i].row);
+        }
+    }
+    cr_assert_eq(generator_step(t->g, cfg, drawn, &count), OK);
+    cr_assert_eq(count, 0);
+}
+
+// One forward pass over prompt and answer says the same of every token that was drawn.
+static void expect_forward(Texts *t, int r, double tolerance) {
+    int n = t->prompt[r].count + t->drawn[r];
+    MadeBatch b = made_batch(1, n, V, false);
+    memcpy(b.tokens, t->ids[r], (size_t)n * sizeof *b.tokens);
+    real *logits = made_forward(&t->m, &b.b, NULL, true);
+    for (int i = 0; i < t->drawn[r]; i++) {
+        const real *row = logits + (size_t)(t->prompt[r].count + i - 1) * V;
+        double sum = 0;
+        for (int v = 0; v < V; v++) sum += exp((double)row[v]);
+        double wanted = (double)row[t->ids[r][t->prompt[r].count + i]] - log(sum);
+        cr_assert_float_eq(t->logp[r][i], wanted, tolerance, "row %d, token %d", r, i);
+    }
+    free(logits);
+    made_batch_free(&b);
+}
+
+Test(generator, many_prompts_together_are_each_alone) {
+    static Texts all, alone;
+    const double tolerance = GRADCHECK_RUNS ? 1e-12 : 1e-5;
+    SampleConfig cfg = {.temperature = 0.9, .top_p = 1, .seed = 3};
+    texts_open(&all);
+    texts_open(&alone);
+    texts_run(&all, &cfg, 0, MANY);
+    for (int r = 0; r < MANY; r++) {
+        texts_run(&alone, &cfg, r, 1);
+        cr_assert_eq(all.drawn[r], 1 + r % STEPS);
+        cr_assert_eq(alone.drawn[r], all.drawn[r]);
+        cr_assert_arr_eq(alone.ids[r], all.ids[r],
+                         (size_t)(all.prompt[r].count + all.drawn[r]) * sizeof(int32_t));
+        for (int i = 0; i < all.drawn[r]; i++)
+            cr_assert_float_eq(all.logp[r][i], alone.logp[r][i], tolerance, "row %d", r);
+        if (r % 5 == 0 || r == 7) expect_forward(&all, r, 4 * tolerance);
+    }
+    texts_close(&all);
+    texts_close(&alone);
+}
+
+// The same rows dealt out otherwise: each text has its own stream.
+Test(generator, draws_do_not_depend_on_who_draws) {
+    static Texts all, parts;
+    SampleConfig cfg = {.temperature = 1.3, .top_p = 0.9, .seed = 3};
+    texts_open(&all);
+    texts_open(&parts);
+    texts_run(&all, &cfg, 0, MANY);
+    texts_run(&parts, &cfg, 0, 20);
+    texts_run(&parts, &cfg, 20, 1);
+    texts_run(&parts, &cfg, 21, MANY - 21);
+    for (int r = 0; r < MANY; r++)
+        cr_assert_arr_eq(parts.ids[r], all.ids[r], sizeof all.ids[r], "row %d", r);
+    texts_close(&all);
+    texts_close(&parts);
+}
+
+// Two generators, of two models, on one tape.
+Test(generator, shares_its_tape) {
+    static Texts t, other;
+    SampleConfig cfg = {.temperature = 0, .top_p = 1};
+    texts_open(&t);
+    texts_run(&t, &cfg, 0, 5);
+    texts_open(&other);
+    tape_free(other.tp);
+    generator_close(other.g);
+    other.tp = tape_new();
+    generator_measure(other.tp, &other.m, 2);
+    generator_measure(other.tp, &t.m, 5);
+    cr_assert_eq(tape_reserve(other.tp), OK);
+    Generator *a, *b;
+    Drawn drawn[5];
+    int count;
+    cr_assert_eq(generator_open(&a, &t.m, other.tp, 5), OK);
+    cr_assert_eq(generator_open(&b, &other.m, other.tp, 2), OK);
+    cr_assert_eq(generator_start(a, t.prompt, 5, 0), OK);
+    cr_assert_eq(generator_start(b, other.prompt, 2, 0), OK);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(generator_step(a, &cfg, drawn, &count), OK);
+        for (int r = 0; r < count; r++)
+            if (i < t.drawn[r]) cr_assert_eq(drawn[r].id, t.ids[r][t.prompt[r].count + i]);
+        cr_assert_eq(generator_step(b, &cfg, drawn, &count), OK);
+        cr_assert_eq(count, 2);
+    }
+    generator_close(a);
+    generator_close(b);
+    other.g = NULL;
+    texts_close(&other);
+    texts_close(&t);
+}
+
+// The window's keys alone are kept.
+Test(generator, memory_of_windows_is_constant) {
+    Model m;
+    made_model(&m, "model.width=8 model.heads=1 model.layers=2 model.pattern=WL model.window=40 "
+                   "model.ffn=8 model.vocab=11");
+    SampleConfig cfg = {.temperature = 1, .top_p = 1, .seed = 3};
+    const int32_t first = 1;
+    Prompt p = {&first, 1};
+    Tape *tp = tape_new();
+    Generator *g;
+    Drawn drawn;
+    int count;
+    generator_measure(tp, &m, 1);
+    cr_assert_eq(tape_reserve(tp), OK);
+    cr_assert_eq(generator_open(&g, &m, tp, 1), OK);
+    cr_assert_eq(generator_start(g, &p, 1, 0), OK);
+    size_t bytes = 0;
+    for (int i = 0; i < 100000; i++) {
+        cr_assert_eq(generator_step(g, &cfg, &drawn, &count), OK);
+        if (i == 200) bytes = generator_bytes(g);
+    }
+    cr_assert_eq(generator_bytes(g), bytes);
+    generator_close(g);
+    tape_free(tp);
+    model_close(&m);
+}

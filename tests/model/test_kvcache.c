@@ -21,7 +21,7 @@ static void append(KvCache *c, int64_t token, int T) {
                 values[(b * T + t) * WIDTH + i] = -key_of(b, token + t, i);
             }
     cr_assert_eq(kvcache_reserve(c, T), OK);
-    kvcache_append(c, keys, values, T);
+    kvcache_append(c, keys, values, B, T);
     free(keys), free(values);
 }
 
