@@ -12,6 +12,9 @@ typedef char Text[TEXT_BYTES];  // a string option
 
 typedef enum { CFG_BOOL, CFG_INT, CFG_I64, CFG_F64, CFG_TEXT } FieldType;  // bool, int, int64_t, double, Text
 
+// May it have another value when a run is resumed, because it changes no number beyond rounding?
+typedef enum { KEY_FIXED, KEY_FREE } KeyUse;
+
 typedef struct Field {
     const char *key;      // dotted: "optim.lr"
     FieldType type;
@@ -21,6 +24,7 @@ typedef struct Field {
     const char *choices;  // text: "a|b|c", NULL = anything
     const char *help;     // one sentence, with unit
     const char *unit;     // "" when none
+    KeyUse use;
 } Field;
 
 // One folder's table and the struct it fills.
@@ -49,6 +53,7 @@ void config_set_origin(Config *c, const char *key, const char *origin);
 Status config_write(const Config *c, const char *path) CHECKED;
 // YAML text of all values without origins, malloc'ed: the identity of a configuration.
 char *config_dump(const Config *c);
+char *config_dump_fixed(const Config *c);  // without KEY_FREE
 // Lists keys whose values differ between two dumps as "key: a -> b; key: ..." into `out`, at most `capacity` bytes.
 int config_diff(const char *dump_a, const char *dump_b, char *out, size_t capacity);
 

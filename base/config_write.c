@@ -64,19 +64,29 @@ Status config_write(const Config *c, const char *path) {
 }
 
 // Flat and sorted: two configurations are equal exactly when their dumps are equal bytes.
-char *config_dump(const Config *c) {
+static char *dump(const Config *c, bool free_too) {
     char *text = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
     ASSERT(out != NULL);
     for (int i = 0; i < c->count; i++) {
+        const Field *f = c->slots[i].field;
         char value[VALUE_BYTES];
-        config__print(value, c->slots[i].field, c->slots[i].target);
-        fprintf(out, "%s: %s\n", c->slots[i].field->key, value);
+        if (f->use == KEY_FREE && !free_too) continue;
+        config__print(value, f, c->slots[i].target);
+        fprintf(out, "%s: %s\n", f->key, value);
     }
     bool complete = fclose(out) == 0;
     ASSERT(complete);
     return text;
+}
+
+char *config_dump(const Config *c) {
+    return dump(c, true);
+}
+
+char *config_dump_fixed(const Config *c) {
+    return dump(c, false);
 }
 
 // A line "key: value" of a dump. A dump may come from a damaged file: a line without ": " is all

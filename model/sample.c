@@ -10,12 +10,12 @@
 #define AT(member) offsetof(SampleConfig, member)
 // clang-format off
 const Field SAMPLE_FIELDS[] = {
-    {"sample.temperature", CFG_F64, AT(temperature), 0, 100, "0.8", NULL, "divides the logits; 0 = greedy", ""},
-    {"sample.top_k", CFG_INT, AT(top_k), 0, 1 << 24, "0", NULL, "keep the k likeliest tokens, 0 = all", ""},
-    {"sample.top_p", CFG_F64, AT(top_p), 0, 1, "0.95", NULL, "keep the smallest set with this share of probability, 1 = all", ""},
-    {"sample.min_p", CFG_F64, AT(min_p), 0, 1, "0", NULL, "drop tokens below this share of the likeliest one's probability", ""},
-    {"sample.seed", CFG_I64, AT(seed), 0, 9e15, "1", NULL, "seed of the draws", ""},
-    {"sample.max_new", CFG_INT, AT(max_new), 0, 1 << 30, "200", NULL, "tokens generated at most", "tokens"},
+    {"sample.temperature", CFG_F64, AT(temperature), 0, 100, "0.8", NULL, "divides the logits; 0 = greedy", "", KEY_FREE},
+    {"sample.top_k", CFG_INT, AT(top_k), 0, 1 << 24, "0", NULL, "keep the k likeliest tokens, 0 = all", "", KEY_FREE},
+    {"sample.top_p", CFG_F64, AT(top_p), 0, 1, "0.95", NULL, "keep the smallest set with this share of probability, 1 = all", "", KEY_FREE},
+    {"sample.min_p", CFG_F64, AT(min_p), 0, 1, "0", NULL, "drop tokens below this share of the likeliest one's probability", "", KEY_FREE},
+    {"sample.seed", CFG_I64, AT(seed), 0, 9e15, "1", NULL, "seed of the draws", "", KEY_FREE},
+    {"sample.max_new", CFG_INT, AT(max_new), 0, 1 << 30, "200", NULL, "tokens generated at most", "tokens", KEY_FREE},
 };
 // clang-format on
 const int SAMPLE_FIELD_COUNT = sizeof SAMPLE_FIELDS / sizeof SAMPLE_FIELDS[0];

@@ -12,17 +12,17 @@ enum { AXIS_MAX = 1 << 20 };
 // clang-format off
 const Field PARALLEL_FIELDS[] = {
     {"parallel.dp", CFG_INT, AT(dp), 0, AXIS_MAX, "0", NULL,
-     "ranks that share the rows of a batch (data parallelism); 0: what sp and tp leave", "ranks"},
+     "ranks that share the rows of a batch (data parallelism); 0: what sp and tp leave", "ranks", KEY_FREE},
     {"parallel.sp", CFG_INT, AT(sp), 1, AXIS_MAX, "1", NULL,
-     "ranks that share each sequence (sequence parallelism)", "ranks"},
+     "ranks that share each sequence (sequence parallelism)", "ranks", KEY_FREE},
     {"parallel.tp", CFG_INT, AT(tp), 1, AXIS_MAX, "1", NULL,
-     "ranks that share each matrix (tensor parallelism); divides heads, kv_heads and ffn", "ranks"},
+     "ranks that share each matrix (tensor parallelism); divides heads, kv_heads and ffn", "ranks", KEY_FREE},
     {"parallel.sp_linear", CFG_TEXT, AT(sp_linear), 0, 0, "lasp2", "lasp2|lasp2_scan|lasp",
-     "how linear layers pass states along a sequence: one all-gather, a scan, or a ring", ""},
+     "how linear layers pass states along a sequence: one all-gather, a scan, or a ring", "", KEY_FREE},
     {"parallel.sp_softmax", CFG_TEXT, AT(sp_softmax), 0, 0, "lasp2h", "lasp2h|ring|ulysses",
-     "how softmax layers share keys and values: all-gather, ring attention, or all-to-all by heads", ""},
+     "how softmax layers share keys and values: all-gather, ring attention, or all-to-all by heads", "", KEY_FREE},
     {"parallel.zero", CFG_BOOL, AT(zero), 0, 0, "true", NULL,
-     "moments are divided among the dp x sp ranks (ZeRO-1) instead of kept by each", ""},
+     "moments are divided among the dp x sp ranks (ZeRO-1) instead of kept by each", "", KEY_FREE},
 };
 // clang-format on
 const int PARALLEL_FIELD_COUNT = (int)(sizeof PARALLEL_FIELDS / sizeof *PARALLEL_FIELDS);

@@ -8,43 +8,6 @@
 #include "base/log.h"
 #include "train/start.h"
 
-// Keys that change no number of a run beyond rounding: they may differ when it is resumed.
-static const char *const FREE_KEYS[] = {"train.run_dir",
-                                        "train.log_every",
-                                        "train.ckpt_every",
-                                        "train.ckpt_minutes",
-                                        "train.keep",
-                                        "train.bucket_mb",
-                                        "train.sample_every",
-                                        "train.sample_prompt",
-                                        "train.minutes",
-                                        "data.cache",
-                                        "parallel.",
-                                        "sample."};
-
-static bool is_free_key(const char *line) {
-    for (size_t i = 0; i < sizeof FREE_KEYS / sizeof FREE_KEYS[0]; i++) {
-        if (strncmp(line, FREE_KEYS[i], strlen(FREE_KEYS[i])) == 0) return true;
-    }
-    return false;
-}
-
-// The requested configuration as text, without the free keys. malloc'ed.
-static char *requested_text(const Config *origins) {
-    char *dump = config_dump(origins), *to = dump;
-    for (char *line = dump; *line != '\0';) {
-        char *next = strchr(line, '\n');
-        next = next == NULL ? line + strlen(line) : next + 1;
-        if (!is_free_key(line)) {
-            memmove(to, line, (size_t)(next - line));
-            to += next - line;
-        }
-        line = next;
-    }
-    *to = '\0';
-    return dump;
-}
-
 // What the last process used. E_MISSING: there was none.
 static Status read_resolved(TrainConfig *used, const char *run_dir) {
     char path[PATH_BYTES];
@@ -122,7 +85,7 @@ static Status compare_requests(const RunConfig *cfg, const char *path, char *now
 
 static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
     char path[PATH_BYTES];
-    char *now = requested_text(origins);
+    char *now = config_dump_fixed(origins);
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
     Status st = path_look(path);
     if (st == OK) {
@@ -307,7 +270,7 @@ static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
             strcmp(config_origin(origins, "train.steps"), "measured: train.minutes") == 0
                 ? 0
                 : cfg->train.steps;
-        char *text = requested_text(origins);
+        char *text = config_dump_fixed(origins);
         Status st = file_write(path, text, strlen(text));
         free(text);
         cfg->train.steps = used.train.steps;

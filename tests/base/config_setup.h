@@ -22,17 +22,17 @@ typedef struct Optim {
 
 // clang-format off
 static const Field MODEL[] = {
-    {"model.width", CFG_INT, offsetof(Model, width), 1, 65536, "256", NULL, "channels C", "channels"},
-    {"model.offset", CFG_INT, offsetof(Model, offset), -2147483648.0, 2147483647, "0", NULL, "any int", ""},
-    {"model.tied", CFG_BOOL, offsetof(Model, tied), 0, 0, "true", NULL, "shared embedding", ""},
-    {"model.family", CFG_TEXT, offsetof(Model, family), 0, 0, "tnl", "tnl|llama", "kind of model", ""},
-    {"model.pattern", CFG_TEXT, offsetof(Model, pattern), 0, 0, "", NULL, "mixers", ""},
+    {"model.width", CFG_INT, offsetof(Model, width), 1, 65536, "256", NULL, "channels C", "channels", KEY_FIXED},
+    {"model.offset", CFG_INT, offsetof(Model, offset), -2147483648.0, 2147483647, "0", NULL, "any int", "", KEY_FIXED},
+    {"model.tied", CFG_BOOL, offsetof(Model, tied), 0, 0, "true", NULL, "shared embedding", "", KEY_FIXED},
+    {"model.family", CFG_TEXT, offsetof(Model, family), 0, 0, "tnl", "tnl|llama", "kind of model", "", KEY_FIXED},
+    {"model.pattern", CFG_TEXT, offsetof(Model, pattern), 0, 0, "", NULL, "mixers", "", KEY_FIXED},
 };
 static const Field OPTIM[] = {
-    {"optim.lr", CFG_F64, offsetof(Optim, lr), 0, 10, "3e-4", NULL, "peak learning rate", ""},
-    {"optim.adam.eps", CFG_F64, offsetof(Optim, eps), 0, 1, "1e-8", NULL, "epsilon", ""},
-    {"optim.tokens", CFG_I64, offsetof(Optim, tokens), 0, 9223372036854775807.0, "1e9", NULL, "length of the run", "tokens"},
-    {"note", CFG_TEXT, offsetof(Optim, note), 0, 0, "", NULL, "free text", ""},
+    {"optim.lr", CFG_F64, offsetof(Optim, lr), 0, 10, "3e-4", NULL, "peak learning rate", "", KEY_FIXED},
+    {"optim.adam.eps", CFG_F64, offsetof(Optim, eps), 0, 1, "1e-8", NULL, "epsilon", "", KEY_FIXED},
+    {"optim.tokens", CFG_I64, offsetof(Optim, tokens), 0, 9223372036854775807.0, "1e9", NULL, "length of the run", "tokens", KEY_FIXED},
+    {"note", CFG_TEXT, offsetof(Optim, note), 0, 0, "", NULL, "free text", "", KEY_FREE},
 };
 // clang-format on
 

@@ -374,8 +374,8 @@ Test(config, a_table_that_contradicts_itself_is_a_bug, .exit_code = 70) {
     if (freopen("/dev/null", "w", stderr) == NULL) _Exit(1);
     Optim target;
     static const Field TWICE[] = {
-        {"a.b", CFG_F64, offsetof(Optim, lr), 0, 1, "0", NULL, "", ""},
-        {"a", CFG_F64, offsetof(Optim, eps), 0, 1, "0", NULL, "", ""},
+        {"a.b", CFG_F64, offsetof(Optim, lr), 0, 1, "0", NULL, "", "", KEY_FIXED},
+        {"a", CFG_F64, offsetof(Optim, eps), 0, 1, "0", NULL, "", "", KEY_FIXED},
     };
     Section section = {TWICE, 2, &target};
     config_free(config_new(&section, 1));
@@ -384,7 +384,7 @@ Test(config, a_table_that_contradicts_itself_is_a_bug, .exit_code = 70) {
 Test(config, a_default_out_of_range_is_a_bug, .exit_code = 70) {
     if (freopen("/dev/null", "w", stderr) == NULL) _Exit(1);
     Optim target;
-    static const Field FAR[] = {{"a", CFG_F64, offsetof(Optim, lr), 0, 1, "2", NULL, "", ""}};
+    static const Field FAR[] = {{"a", CFG_F64, offsetof(Optim, lr), 0, 1, "2", NULL, "", "", KEY_FIXED}};
     Section section = {FAR, 1, &target};
     config_free(config_new(&section, 1));
 }

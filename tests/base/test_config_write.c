@@ -117,6 +117,21 @@ Test(config_write, the_written_file_is_nested_and_tells_origins) {
     setup_close(&s);
 }
 
+Test(config_write, a_fixed_dump_leaves_free_keys_out) {
+    Setup s;
+    setup_open(&s);  // `note` alone is free
+    char *whole = config_dump(s.config), *fixed = config_dump_fixed(s.config);
+    const char *note = strstr(whole, "note: ");
+    cr_assert_not_null(note);
+    size_t before = (size_t)(note - whole);
+    cr_expect(strncmp(whole, fixed, before) == 0 &&
+                  strcmp(strchr(note, '\n') + 1, fixed + before) == 0,
+              "%s", fixed);
+    free(whole);
+    free(fixed);
+    setup_close(&s);
+}
+
 Test(config_write, a_dump_is_sorted_and_knows_no_origin) {
     Setup s;
     setup_open(&s);

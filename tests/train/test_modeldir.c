@@ -12,7 +12,7 @@
 #include "tests/ref/tree.h"
 
 static char dir[PATH_BYTES], yaml[PATH_BYTES];
-static const Field INIT[] = {{"train.init", CFG_TEXT, 0, 0, 0, "", NULL, "", ""}};
+static const Field INIT[] = {{"train.init", CFG_TEXT, 0, 0, 0, "", NULL, "", "", KEY_FIXED}};
 
 static void put(const char *name, const char *text) {
     char path[PATH_BYTES];
