@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bench/methods.h"
+#include "parallel/comm.h"
 #include "train/made_up.h"
 
 // A model of `settings` (key=value words) on made-up tokens. run.mesh is open. Collective(world).

@@ -8,6 +8,8 @@
 
 #include "base/rng.h"
 #include "bench/bench.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 enum { H = 3, D = 5, MAX_T = 193, MAX_B = 2, MAX_SP = 8, INPUTS = 3 };
 static const double RATES[H] = {0, 0.02, 0.7};

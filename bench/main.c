@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "bench/bench.h"
+#include "parallel/world.h"
 #include "tensor/gemm.h"
 #include "tensor/start.h"
 

@@ -1,5 +1,6 @@
 // The table of methods, and the two calls of the model that go through it.
 #include "bench/methods.h"
+#include "parallel/mesh.h"
 
 #include <string.h>
 

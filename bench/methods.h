@@ -4,6 +4,7 @@
 // and every method has the same projections, norms and loss around it.
 #pragma once
 
+#include "parallel/mesh.h"
 #include "parallel/ops.h"
 
 typedef Tensor *LinearOp(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tensor *v,

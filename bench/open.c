@@ -2,6 +2,8 @@
 #include <stdlib.h>
 
 #include "bench/bench.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 static Status configure(RunConfig *cfg, const char *const *settings, int count) {
     Section sections[RUN_SECTIONS];

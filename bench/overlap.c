@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "bench/bench.h"
+#include "parallel/reduce.h"
 
 enum { ROUNDS = 61, KINDS = 3 };
 typedef enum { WITH, WITHOUT, ALONE } Kind;

@@ -7,6 +7,8 @@
 
 #include "base/log.h"
 #include "bench/bench.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 enum { ROUNDS = 15, MAX_METHODS = 8 };
 

@@ -1,5 +1,7 @@
 // A ring of chunks over the sp axis.
 #include "bench/relay.h"
+#include "parallel/exchange.h"
+#include "parallel/mesh.h"
 
 #include <string.h>
 

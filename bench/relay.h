@@ -2,6 +2,7 @@
 // Rows of chunk p, of all B batch rows: (B, tokens of p, width).
 #pragma once
 
+#include "parallel/mesh.h"
 #include "parallel/ops.h"
 
 typedef struct Relay {

@@ -14,6 +14,7 @@
 
 #include "bench/methods.h"
 #include "bench/relay.h"
+#include "parallel/mesh.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 

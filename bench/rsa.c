@@ -13,6 +13,8 @@
 
 #include "bench/methods.h"
 #include "bench/relay.h"
+#include "parallel/exchange.h"
+#include "parallel/mesh.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/vmath.h"

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "bench/bench.h"
+#include "parallel/mesh.h"
 
 enum { STEPS = 3 };
 // No further step after so many seconds.

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 #include "base/file.h"
-#include "parallel/parallel.h"
+#include "parallel/mesh.h"
+#include "tensor/params.h"
 
 typedef enum { DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16, DTYPE_I64, DTYPE_I32 } Dtype;
 size_t dtype_bytes(Dtype d);

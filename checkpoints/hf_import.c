@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "parallel/world.h"
 
 static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
 static const char EMBEDDING[] = "model.embed_tokens.weight", HEAD[] = "lm_head.weight";

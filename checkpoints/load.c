@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 static const char SHARED[] =
     "put checkpoints on a file system that all nodes share and have mounted";

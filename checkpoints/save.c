@@ -8,6 +8,8 @@
 // piece. A failing disk does not stop the exchange: the owner goes on receiving, and the failure is
 // agreed at the end of the phase.
 #include "checkpoints/internal.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 #include <stdlib.h>
 #include <string.h>

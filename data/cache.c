@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "data/sources/sources.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 #include <stdio.h>
 #include <string.h>

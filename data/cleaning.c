@@ -2,6 +2,7 @@
 #include "data/internal.h"
 
 #include "base/log.h"
+#include "parallel/comm.h"
 
 #include <stdio.h>
 

@@ -4,7 +4,7 @@
 
 #include "base/config.h"
 #include "base/file.h"
-#include "parallel/parallel.h"
+#include "parallel/mesh.h"
 #include "tensor/batch.h"
 #include "tokenizer/tokenizer.h"
 

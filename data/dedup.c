@@ -4,6 +4,7 @@
 // messages, 24 bytes and one byte a document. The survivor is the held-out document if there is
 // one, else the smallest id: the same for any number of ranks.
 #include "data/internal.h"
+#include "parallel/agree.h"
 
 #include <stdlib.h>
 #include <string.h>

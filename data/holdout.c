@@ -1,5 +1,6 @@
 // Which documents are kept out of training, to measure on text no model has seen.
 #include "data/internal.h"
+#include "parallel/comm.h"
 
 #include <string.h>
 

@@ -6,6 +6,7 @@
 #include "base/path.h"
 #include "data/data.h"
 #include "data/sources/sources.h"
+#include "parallel/mesh.h"
 
 // --- doc.c ---
 // Moves the document to the end of `to`; the text changes its owner.

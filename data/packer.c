@@ -3,6 +3,7 @@
 // files are the same for any number of ranks. In round r the sources [r * size, (r + 1) * size)
 // travel, so all ranks write at the same time.
 #include "data/internal.h"
+#include "parallel/agree.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -6,6 +6,8 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "data/sources/sources.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "parallel/mesh.h"
 
 #define AT(member) offsetof(ModelConfig, member)
 // clang-format off

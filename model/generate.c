@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/finite.h"
+#include "parallel/agree.h"
 
 enum {
     CHUNK = 512

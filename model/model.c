@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "parallel/mesh.h"
 
 // ---- parameters --------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 
 #include "base/config.h"
 #include "base/json.h"
-#include "parallel/parallel.h"
+#include "parallel/mesh.h"
 #include "tensor/batch.h"
 #include "tensor/ops.h"
 

@@ -3,6 +3,7 @@
 // all ranks but for the int arrays.
 #pragma once
 
+#include "parallel/comm.h"
 #include "parallel/internal.h"
 
 typedef struct Bucket {

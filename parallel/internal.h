@@ -4,7 +4,10 @@
 
 #include <mpi.h>
 
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
+#include "parallel/exchange.h"
+#include "parallel/reduce.h"
+#include "parallel/world.h"
 
 #ifdef STERNA_F64
 #define MPI_REAL_TYPE MPI_DOUBLE

@@ -3,7 +3,7 @@
 // the ops of tensor/ops.h, bit for bit.
 #pragma once
 
-#include "parallel/parallel.h"
+#include "parallel/mesh.h"
 #include "tensor/ops.h"
 
 // --- seq_state.c, seq_kv.c: mixers over rows shared by the sp axis (docs/parallelism.md) ---

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "parallel/internal.h"
+#include "parallel/mesh.h"
 #include "parallel/ops.h"
 #include "tensor/kernels/kernels.h"
 

@@ -1,4 +1,5 @@
 // Counting exchanges around steps, and gathering what ranks counted.
+#include "parallel/comm.h"
 #include "train/accounts.h"
 
 #include <stdlib.h>

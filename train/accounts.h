@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/json.h"
-#include "parallel/parallel.h"
+#include "parallel/comm.h"
 
 // Exchanges of this process, from its first step on: inside of steps, and all of them.
 typedef struct Accounts {

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/path.h"
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
 #include "train/commands.h"
 
 // The option named by the first `length` characters of `name`; NULL when there is none.

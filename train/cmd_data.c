@@ -5,6 +5,9 @@
 
 #include "base/log.h"
 #include "data/sources/sources.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "train/commands.h"
 #include "train/start.h"
 

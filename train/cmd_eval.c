@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include "data/data.h"
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "train/modeldir.h"
 #include "train/windows.h"
 

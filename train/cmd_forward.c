@@ -7,7 +7,9 @@
 
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "train/modeldir.h"
 
 static const char *ids_path, *out_path, *grads_flag;

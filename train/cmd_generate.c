@@ -7,7 +7,9 @@
 #include "base/log.h"
 #include "data/data.h"
 #include "model/generate.h"
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "tensor/threads.h"
 #include "train/modeldir.h"
 

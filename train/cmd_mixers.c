@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "model/mixers/mixers.h"
+#include "parallel/mesh.h"
 #include "train/commands.h"
 #include "train/start.h"
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "parallel/mesh.h"
 #include "tensor/threads.h"
 #include "train/commands.h"
 #include "train/plan.h"

@@ -7,7 +7,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/sources/sources.h"
-#include "parallel/parallel.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "tokenizer/tokenizer.h"
 #include "train/commands.h"
 

@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "parallel/agree.h"
+#include "parallel/world.h"
 #include "train/commands.h"
 #include "train/run.h"
 

@@ -1,6 +1,7 @@
 // The train, optim and schedule sections, and the checks across sections.
 #include <string.h>
 
+#include "parallel/mesh.h"
 #include "train/run.h"
 
 #define T_(member) offsetof(TrainConfig, member)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "parallel/agree.h"
 #include "train/run.h"
 #include "train/windows.h"
 

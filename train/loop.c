@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 #include "tensor/threads.h"
 #include "train/modeldir.h"
 #include "train/run.h"

@@ -2,6 +2,7 @@
 #include "train/made_up.h"
 
 #include "base/rng.h"
+#include "parallel/mesh.h"
 
 static int32_t token_at(const MadeUp *t, uint64_t at) {
     return (int32_t)(rng_u64(1, STREAM_TEST, at) % (uint64_t)t->V);

@@ -5,7 +5,7 @@
 
 #include "base/build.h"
 #include "base/log.h"
-#include "parallel/parallel.h"
+#include "parallel/world.h"
 #include "tensor/start.h"
 #include "tensor/threads.h"
 #include "train/commands.h"

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "checkpoints/checkpoint.h"
 #include "data/data.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 
 // ---- the model, and what was asked of it -------------------------------------------------------
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/model.h"
+#include "parallel/mesh.h"
 #include "tokenizer/tokenizer.h"
 #include "train/commands.h"
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "parallel/reduce.h"
 #include "tensor/threads.h"
 
 // ---- what a rank holds -------------------------------------------------------------------------

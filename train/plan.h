@@ -2,6 +2,7 @@
 // fit. Allocates no tensor.
 #pragma once
 
+#include "parallel/mesh.h"
 #include "train/run.h"
 
 typedef struct Plan {

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "parallel/agree.h"
+#include "parallel/reduce.h"
 
 enum { MICRO_TOKENS = 8192 };  // of a micro-batch, unless train.micro_rows says otherwise
 

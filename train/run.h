@@ -7,7 +7,7 @@
 #include "data/data.h"
 #include "model/generate.h"
 #include "model/model.h"
-#include "parallel/parallel.h"
+#include "parallel/reduce.h"
 #include "train/accounts.h"
 #include "train/modelfiles.h"
 #include "train/schedule.h"

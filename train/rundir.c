@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 #include "train/start.h"
 
 // What the last process used. E_MISSING: there was none.

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "parallel/agree.h"
+#include "parallel/mesh.h"
 #include "train/modeldir.h"
 
 Status start_resolve_model(RunConfig *cfg, Config *origins) {

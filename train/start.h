@@ -2,6 +2,7 @@
 // data.tokenizer. All that can be known before any text is read is checked here.
 #pragma once
 
+#include "parallel/mesh.h"
 #include "train/run.h"
 
 // The model section, resolved: as configured, or that of train.init (modeldir_config). Not collective.

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "base/pack.h"
+#include "parallel/agree.h"
+#include "parallel/reduce.h"
 #include "train/run.h"
 
 // Slices and names of the two files. Moments are "m.<parameter>" and "v.<parameter>".

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "parallel/agree.h"
+#include "parallel/reduce.h"
 #include "tensor/kernels/kernels.h"
 #include "train/run.h"
 

@@ -1,4 +1,5 @@
 // Windows over documents, one at a time.
+#include "parallel/mesh.h"
 #include "train/windows.h"
 
 #include <math.h>

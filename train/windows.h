@@ -4,6 +4,7 @@
 #pragma once
 
 #include "model/model.h"
+#include "parallel/mesh.h"
 #include "tokenizer/tokenizer.h"
 
 // Documents end to end. Borrowed.

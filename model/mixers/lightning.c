@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "parallel/mesh.h"
 
 // What a layer keeps: rows of its parameters (theta -1: no LRPE), and the decay rates of all heads.
 typedef struct Own {

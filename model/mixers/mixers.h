@@ -4,6 +4,7 @@
 #pragma once
 
 #include "model/model.h"
+#include "parallel/mesh.h"
 
 typedef struct MixerRun {      // what a forward pass hands to a mixer
     Tape *tp;

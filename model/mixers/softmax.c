@@ -5,6 +5,7 @@
 
 #include "model/internal.h"
 #include "model/mixers/kvcache.h"
+#include "parallel/mesh.h"
 
 enum { Q, K, V, O, PROJECTIONS };
 

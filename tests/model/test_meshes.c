@@ -1,5 +1,6 @@
 // Models on meshes that were never started: shapes, memory and refusals are arithmetic.
 #include "made_model.h"
+#include "parallel/mesh.h"
 
 #define SMALL "model.width=24 model.heads=6 model.ffn=12 model.vocab=7 model.pad_id=-1 "
 

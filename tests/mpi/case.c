@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "parallel/mesh.h"
+#include "parallel/world.h"
 #include "tensor/start.h"
 
 // A table that is not linked is NULL.

@@ -2,7 +2,7 @@
 // down.
 #pragma once
 
-#include "parallel/parallel.h"
+#include "parallel/mesh.h"
 
 _Noreturn void case_fail(const char *file, int line, const char *what);
 #define CHECK(cond) ((cond) ? (void)0 : case_fail(__FILE__, __LINE__, #cond))

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/mesh.h"
 #include "tests/mpi/case_checkpoint.h"
 
 enum { ROWS = 7, COLS = 13, SECTIONS = 4, WIDTH = 5, COPIED = 11, BLOCKED = 3 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/case_checkpoint.h"
 #include "tests/ref/tree.h"
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "checkpoints/checkpoint.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/case.h"
 
 enum { TENSORS = 4, PARTS = 3, ELEMENTS = 15 + 7 + 8 + 1, SLICES = 64 };

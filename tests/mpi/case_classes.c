@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/case_checkpoint.h"
 
 // All ranks fail alike, and both steps stay under their names.

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "parallel/reduce.h"
 #include "tests/mpi/grid_run.h"
 
 // Layers of the pattern LNLW, the first with LRPE; sizes as grid_run.c sets them.

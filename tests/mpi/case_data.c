@@ -3,6 +3,7 @@
 #include "tests/mpi/case.h"
 
 #include "data/data.h"
+#include "parallel/mesh.h"
 #include "tests/ref/tree.h"
 
 #include <stdio.h>

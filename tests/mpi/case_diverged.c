@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "checkpoints/internal.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/case_checkpoint.h"
 
 static void says(const char *text) {

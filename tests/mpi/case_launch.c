@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/build.h"
+#include "parallel/agree.h"
 #include "parallel/internal.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/case.h"
 
 static bool says(const char *text) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/reduce.h"
 #include "tests/mpi/grid_run.h"
 
 enum { STEPS = 20 };

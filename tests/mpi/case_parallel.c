@@ -8,7 +8,10 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "parallel/agree.h"
 #include "parallel/internal.h"
+#include "parallel/reduce.h"
+#include "parallel/world.h"
 #include "tests/mpi/case.h"
 
 // --- agree ---

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "parallel/mesh.h"
 #include "tests/mpi/grid_run.h"
 #include "tokenizer/tokenizer.h"
 #include "train/windows.h"

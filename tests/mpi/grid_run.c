@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "parallel/reduce.h"
 
 static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 "
                                "model.layers=4 model.pattern=LNLW model.window=70 model.lrpe=first "

@@ -1,6 +1,7 @@
 // A tiny hybrid model on any mesh, with rows made from arithmetic: what the cases of layouts share.
 #pragma once
 
+#include "parallel/mesh.h"
 #include "tests/mpi/case.h"
 #include "train/run.h"
 

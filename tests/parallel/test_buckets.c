@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 
 #include "parallel/buckets.h"
+#include "parallel/comm.h"
 
 static void rows_add(ParamSet *ps, const int *counts, int rows) {
     for (int i = 0; i < rows; i++) params_add(ps, "row", 1, &counts[i], INIT_ONE, 0);
