@@ -1,5 +1,5 @@
-// Arenas: one big zeroed mapping, bump allocation, 64-byte alignment, freed once. An arena without a base
-// only measures, so that sizes and pointers come from one layout function run twice.
+// Arenas: one big zeroed mapping, bump allocation, 64-byte alignment, freed once. An arena without
+// a base only measures, so that sizes and pointers come from one layout function run twice.
 #pragma once
 
 #include <stddef.h>
@@ -17,7 +17,8 @@ typedef struct Arena {
 // Maps `bytes` of zeroed memory (huge pages advised). Fails with E_NOMEM.
 Status arena_open(Arena *a, size_t bytes) CHECKED;
 void arena_close(Arena *a);
-// Next `bytes`, aligned to 64. Measuring arena: counts and returns NULL. Overflow is a bug (ASSERT).
+// Next `bytes`, aligned to 64. Measuring arena: counts and returns NULL. Overflow is a bug
+// (ASSERT).
 void *arena_take(Arena *a, size_t bytes);
 real *arena_reals(Arena *a, size_t count);
 size_t arena_mark(const Arena *a);

@@ -1,9 +1,9 @@
-// JSON: reading through jansson (json.c, the only file that touches it), writing by a small streaming
-// writer (json_write.c).
+// JSON: reading through jansson (json.c, the only file that touches it), writing by a small
+// streaming writer (json_write.c).
 //
 // A value that is not understood never counts as absent: every getter either finds its type or
-// fails, E_FORMAT, with file, JSON path and value. What may be absent has its default in *out before
-// the call.
+// fails, E_FORMAT, with file, JSON path and value. What may be absent has its default in *out
+// before the call.
 #pragma once
 
 #include <stddef.h>
@@ -14,8 +14,8 @@
 
 typedef struct json_t Json;  // an owned document
 
-// Parses `bytes` of text; duplicate keys and trailing garbage are errors (E_FORMAT, with `name`, line and column).
-// *root is owned by the caller: json_close.
+// Parses `bytes` of text; duplicate keys and trailing garbage are errors (E_FORMAT, with `name`,
+// line and column). *root is owned by the caller: json_close.
 Status json_open(Json **root, const char *text, size_t bytes, const char *name) CHECKED;
 Status json_open_file(Json **root, const char *path) CHECKED;
 void json_close(Json *root);
@@ -30,7 +30,14 @@ typedef struct JsonAt {
     const char *file, *hint;  // of every message about it and what is inside
 } JsonAt;
 
-typedef enum { J_NONE, J_BOOL, J_NUMBER, J_TEXT, J_LIST, J_OBJECT } JsonKind;  // J_NONE: null, or nothing (value NULL)
+typedef enum {
+    J_NONE,
+    J_BOOL,
+    J_NUMBER,
+    J_TEXT,
+    J_LIST,
+    J_OBJECT
+} JsonKind;  // J_NONE: null, or nothing (value NULL)
 
 JsonAt json_top(const Json *root, const char *file, const char *hint);
 JsonKind json_kind(const JsonAt *v);
@@ -39,19 +46,22 @@ size_t json_count(const JsonAt *v);  // of a list or an object, else 0
 Status json_refuse(const JsonAt *v, const char *expected, ...)
     __attribute__((format(printf, 2, 3))) CHECKED;
 
-// Members and items. A member that is missing has no value; an object or list that is none is refused.
+// Members and items. A member that is missing has no value; an object or list that is none is
+// refused.
 Status json_member(JsonAt *out, const JsonAt *object, const char *key) CHECKED;
 Status json_item(JsonAt *out, const JsonAt *list, size_t index) CHECKED;  // index < json_count
 // Visits members in the file's order; member->key is the name.
 Status json_each(const JsonAt *object, Status (*visit)(const JsonAt *member, void *user),
                  void *user) CHECKED;
 
-// The value, which must be of the type. 3.0 and 1e6 are integers: writers in other languages do not keep the two apart.
+// The value, which must be of the type. 3.0 and 1e6 are integers: writers in other languages do not
+// keep the two apart.
 Status json_int(int64_t *out, const JsonAt *v) CHECKED;
 Status json_number(double *out, const JsonAt *v) CHECKED;  // integer or real
 Status json_bool(bool *out, const JsonAt *v) CHECKED;
 Status json_text(const char **out, const JsonAt *v) CHECKED;  // UTF-8 without NUL, borrowed
-Status json_bytes(const char **out, size_t *bytes, const JsonAt *v) CHECKED;  // a text, NULs included
+Status json_bytes(const char **out, size_t *bytes,
+                  const JsonAt *v) CHECKED;  // a text, NULs included
 
 // A member that must be there, of the type.
 Status json_need_object(JsonAt *out, const JsonAt *object, const char *key) CHECKED;
@@ -64,12 +74,12 @@ Status json_opt_number(double *out, const JsonAt *object, const char *key) CHECK
 Status json_opt_bool(bool *out, const JsonAt *object, const char *key) CHECKED;
 Status json_opt_text(const char **out, const JsonAt *object, const char *key) CHECKED;
 
-// Writer: builds text in memory; commas, escapes and nesting are its business. Errors cannot happen but
-// for memory (ASSERT). key may be NULL inside arrays and at the top.
+// Writer: builds text in memory; commas, escapes and nesting are its business. Errors cannot happen
+// but for memory (ASSERT). key may be NULL inside arrays and at the top.
 typedef struct JsonOut {
     char *text;  // owned; jsonout_free
     size_t bytes, capacity;
-    int depth, indent;     // indent 0: one line
+    int depth, indent;  // indent 0: one line
     bool first;
 } JsonOut;
 

@@ -110,7 +110,8 @@ void log_info(const char *fmt, ...) {
     line_end();
 }
 
-// mpirun gives rank 0 a terminal of its own as stdout, wherever the output goes; its stderr is a pipe.
+// mpirun gives rank 0 a terminal of its own as stdout, wherever the output goes; its stderr is a
+// pipe.
 static bool is_terminal(void) {
     return isatty(STDOUT_FILENO) != 0 && isatty(STDERR_FILENO) != 0;
 }

@@ -1,5 +1,5 @@
-// Where paths lie, told by what they lead to and not by how they are spelled: other spellings, links and mounts of one
-// place are one place.
+// Where paths lie, told by what they lead to and not by how they are spelled: other spellings,
+// links and mounts of one place are one place.
 #pragma once
 
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-// Which of n things belongs to which of `size` holders: contiguous shares whose sizes differ by at most
-// one, larger ones first. Pure arithmetic, the same on every rank.
+// Which of n things belongs to which of `size` holders: contiguous shares whose sizes differ by at
+// most one, larger ones first. Pure arithmetic, the same on every rank.
 #pragma once
 
 #include <stddef.h>

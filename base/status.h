@@ -1,11 +1,13 @@
-// Errors. A function that can fail because of the world returns a Status; the message and its hint are
-// kept per thread until the program prints them once. A broken invariant is a bug: ASSERT, never a Status.
+// Errors. A function that can fail because of the world returns a Status; the message and its hint
+// are kept per thread until the program prints them once. A broken invariant is a bug: ASSERT,
+// never a Status.
 #pragma once
 
 #include <stdbool.h>
 
-// name, process exit code, meaning (explained in docs/errors.md). Of several ranks the later row wins: that a file
-// cannot be read (E_IO) says less about it than that it is damaged (E_FORMAT), and forbids more.
+// name, process exit code, meaning (explained in docs/errors.md). Of several ranks the later row
+// wins: that a file cannot be read (E_IO) says less about it than that it is damaged (E_FORMAT),
+// and forbids more.
 #define STATUS_TABLE(X)                                                                            \
     X(OK, 0, "success")                                                                            \
     X(E_USAGE, 64, "wrong command line or configuration")                                          \
@@ -27,11 +29,13 @@ typedef enum { STATUS_TABLE(STATUS_ENUM) STATUS_COUNT } Status;
 #define CHECKED __attribute__((warn_unused_result))
 
 int status_exit_code(Status st);
-bool status_joins(Status st);  // its exit code is that of the row before: one entry in lists of codes
+bool status_joins(
+    Status st);  // its exit code is that of the row before: one entry in lists of codes
 const char *status_name(Status st);
 const char *status_text(Status st);
 
-// Records the calling thread's error: a printf message and what the user can do about it. Returns st.
+// Records the calling thread's error: a printf message and what the user can do about it. Returns
+// st.
 Status err_set(Status st, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 // Puts "context: " in front of the kept message. Returns st.
@@ -53,7 +57,8 @@ void err_clear(void);
         if (st != OK) goto done;                                                                   \
     } while (0)
 
-// Called by a failed ASSERT after the message is printed; train sets it to MPI_Abort. Never returns.
+// Called by a failed ASSERT after the message is printed; train sets it to MPI_Abort. Never
+// returns.
 extern void (*panic_hook)(int exit_code);
 _Noreturn void panic(const char *file, int line, const char *what);
 #define ASSERT(cond) ((cond) ? (void)0 : panic(__FILE__, __LINE__, #cond))

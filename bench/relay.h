@@ -1,5 +1,5 @@
-// Chunks of rows that travel round the sp axis: after hop h this rank holds the chunk of rank (r - h) mod T.
-// Rows of chunk p, of all B batch rows: (B, tokens of p, width).
+// Chunks of rows that travel round the sp axis: after hop h this rank holds the chunk of rank (r -
+// h) mod T. Rows of chunk p, of all B batch rows: (B, tokens of p, width).
 #pragma once
 
 #include "parallel/mesh.h"
@@ -17,11 +17,12 @@ typedef struct Relay {
 Relay relay_take(Tape *tp, const Mesh *mesh, const SeqInfo *seq, int width);
 // Columns col.. of hop 0's chunk <- those of x.
 void relay_put(Relay *r, int col, const Tensor *x);
-int relay_source(const Relay *r, int h);             // whose chunk is here in hop h
-int relay_tokens(const Relay *r, int rank);          // of a row in that rank's chunk
-size_t relay_reals(const Relay *r, int rank);        // of that chunk
-size_t relay_most(const Relay *r);                   // of the largest chunk
-// Hop h's chunk starts on its way to the next rank, hop h+1's comes in; relay_end waits for both and turns to it.
+int relay_source(const Relay *r, int h);       // whose chunk is here in hop h
+int relay_tokens(const Relay *r, int rank);    // of a row in that rank's chunk
+size_t relay_reals(const Relay *r, int rank);  // of that chunk
+size_t relay_most(const Relay *r);             // of the largest chunk
+// Hop h's chunk starts on its way to the next rank, hop h+1's comes in; relay_end waits for both
+// and turns to it.
 void relay_start(Relay *r, CommUse use, int h);
 void relay_poll(const Relay *r);
 void relay_end(Relay *r);

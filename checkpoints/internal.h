@@ -16,29 +16,34 @@ static const Dtype DTYPE_REAL = DTYPE_F32;
 bool dtype__parse(Dtype *d, const char *name);  // false: none of ours
 bool dtype__is_float(Dtype d);
 double dtype__value(const void *at, Dtype d);  // exact; `at` need not be aligned
-// The place of the first value that is not finite, or would not be after narrowing to d; count: none.
+// The place of the first value that is not finite, or would not be after narrowing to d; count:
+// none.
 size_t reals__outside(const real *x, Dtype d, size_t count);
-// `bytes` need not be aligned. Narrowing rounds to nearest even; overflow becomes infinity, NaN stays NaN: whoever reads
-// or writes a file asks reals__outside.
+// `bytes` need not be aligned. Narrowing rounds to nearest even; overflow becomes infinity, NaN
+// stays NaN: whoever reads or writes a file asks reals__outside.
 void reals__decode(real *out, const void *bytes, Dtype d, size_t count);
 void reals__encode(void *bytes, const real *in, Dtype d, size_t count);
 
 // --- finite.c: refusals, E_DIVERGED ---
-// `value` of this element of t is not finite, or not in the range of d. `what` names the file and its fate.
-Status value__refuse(const char *what, const StTensor *t, uint64_t element, double value, Dtype d) CHECKED;
+// `value` of this element of t is not finite, or not in the range of d. `what` names the file and
+// its fate.
+Status value__refuse(const char *what, const StTensor *t, uint64_t element, double value,
+                     Dtype d) CHECKED;
 // Every stored value is finite, in the type it is stored in. Integers are.
 Status tensor__check(const StFile *f, const StTensor *t) CHECKED;
 // The elements that the slice holds.
 Status slice__check(const char *what, const Slice *s) CHECKED;
-StTensor slice__tensor(const Slice *s);  // its global tensor, zeroed behind the name so that its bytes can be hashed
+StTensor slice__tensor(
+    const Slice *s);  // its global tensor, zeroed behind the name so that its bytes can be hashed
 
 // --- safetensors.c ---
 const char *st__path(const StFile *f);
-const void *st__header(const StFile *f, size_t *bytes);  // length field and JSON text, as in the file
-uint64_t st__elements(const StTensor *t);                // of a checked or sane shape
+const void *st__header(const StFile *f,
+                       size_t *bytes);     // length field and JSON text, as in the file
+uint64_t st__elements(const StTensor *t);  // of a checked or sane shape
 // The slice's runs, one after another; the slice must lie in the tensor.
 Status st__read_runs(const StFile *f, const StTensor *t, const Slice *s) CHECKED;
-bool file__is_plain(const char *name);                   // a name inside its directory, no way out of it
+bool file__is_plain(const char *name);  // a name inside its directory, no way out of it
 void shape__text(char *out, size_t capacity, const int64_t *dim, int ndim);  // "[4, 3]"
 
 // --- st_write.c: a file written piece by piece, in the order of its header ---
@@ -83,9 +88,10 @@ Status manifest__write(const char *step_dir, const Manifest *m, const FileTable 
 // E_MISSING: no such file. E_NEWER, E_FORMAT: as it says. E_USAGE: under the name of another step.
 Status manifest__read(const char *step_dir, Manifest *m, FileTable *files) CHECKED;
 void filetable__free(FileTable *files);
-Status files__look(const char *step_dir, const FileTable *files) CHECKED;  // E_MISSING: one is not there
-// Opens every file of the table, and hashes the headers and each tensor whose running number is `rank`
-// modulo `size`. E_FORMAT: damaged. E_DIVERGED: whole, but a value is not finite.
+Status files__look(const char *step_dir,
+                   const FileTable *files) CHECKED;  // E_MISSING: one is not there
+// Opens every file of the table, and hashes the headers and each tensor whose running number is
+// `rank` modulo `size`. E_FORMAT: damaged. E_DIVERGED: whole, but a value is not finite.
 Status files__verify(const char *step_dir, const FileTable *files, int rank, int size) CHECKED;
 
 // --- steps.c: the directories below ckpt_dir ---
@@ -95,13 +101,18 @@ typedef struct StepList {
     int count;
 } StepList;
 void step__name(char out[STEP_NAME_BYTES], int64_t step, const char *suffix);
-int64_t step__of_dir(const char *dir);  // the step that the last part of the path names, with any suffix; -1: none
-Status steps__list(const char *ckpt_dir, StepList *list) CHECKED;  // ours alone; no directory: empty
+int64_t step__of_dir(
+    const char *dir);  // the step that the last part of the path names, with any suffix; -1: none
+Status steps__list(const char *ckpt_dir,
+                   StepList *list) CHECKED;  // ours alone; no directory: empty
 void steps__free(StepList *list);
-// Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N is missing.
+// Clears what an interrupted save left: step_N.tmp is removed, step_N.old is put back when step_N
+// is missing.
 Status steps__recover(const char *ckpt_dir) CHECKED;
 Status steps__publish(const char *ckpt_dir, int64_t step) CHECKED;  // step_N.tmp -> step_N
-void steps__set_aside(const char *ckpt_dir, int64_t step);  // step_N -> step_N.bad
+void steps__set_aside(const char *ckpt_dir, int64_t step);          // step_N -> step_N.bad
 void steps__prune(const char *ckpt_dir, int64_t newest, int keep);
-Status steps__take(const char *path) CHECKED;  // makes the directory of a step that is to be written, marked as ours
-void steps__discard(const char *path);  // removes a step if it is ours; keeps the kept error, warns on failure
+Status steps__take(const char *path)
+    CHECKED;  // makes the directory of a step that is to be written, marked as ours
+void steps__discard(
+    const char *path);  // removes a step if it is ours; keeps the kept error, warns on failure

@@ -224,8 +224,8 @@ done:
     return st;
 }
 
-// Under another step's name it would go on, or be kept and removed, in that one's place. It is no damage either: a user
-// has made a copy.
+// Under another step's name it would go on, or be kept and removed, in that one's place. It is no
+// damage either: a user has made a copy.
 static Status check_step(const char *step_dir, int64_t step) {
     int64_t named = step__of_dir(step_dir);
     if (named < 0 || named == step) return OK;

@@ -21,6 +21,7 @@ void decompressor_close(Decompressor *d);
 
 // Do the bytes begin like gzip, xz or zstd?
 bool is_packed(const void *data, size_t bytes);
-// All of it at once, from memory: malloc'ed, NUL-terminated. E_FORMAT: truncated, corrupt, beyond the limit.
+// All of it at once, from memory: malloc'ed, NUL-terminated. E_FORMAT: truncated, corrupt, beyond
+// the limit.
 Status decompress_all(char **text, size_t *bytes, const void *packed, size_t packed_bytes,
-              uint64_t limit_bytes, const char *name) CHECKED;
+                      uint64_t limit_bytes, const char *name) CHECKED;

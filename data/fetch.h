@@ -36,8 +36,8 @@ typedef struct FetchReport {
 } FetchReport;
 
 // Makes `path` the file at `url`; a file that is there and fits `want` is left alone. Data grow in
-// path.part, which survives a failure. E_NETWORK: not reachable, refused, cut off; E_FORMAT: wrong size
-// or checksum, twice; E_IO: the disk. Not collective.
+// path.part, which survives a failure. E_NETWORK: not reachable, refused, cut off; E_FORMAT: wrong
+// size or checksum, twice; E_IO: the disk. Not collective.
 Status fetch_file(const char *url, const char *path, const FetchWant *want,
                   const FetchPolicy *policy, FetchReport *report) CHECKED;
 // *fits: the file exists with the wanted size and checksum. E_IO: that cannot be said.

@@ -33,7 +33,8 @@ void index__free(Index *ix) {
     *ix = (Index){0};
 }
 
-// What fixes the training stream, in order, and what it is measured by; the names, because weights are given by name.
+// What fixes the training stream, in order, and what it is measured by; the names, because weights
+// are given by name.
 Hash128 index__corpus_hash(const Index *ix) {
     PackOut *w = packout_new();
     packout_u64(w, (uint64_t)ix->vocab);

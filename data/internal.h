@@ -19,7 +19,8 @@ Status doc__check_stop(void) CHECKED;
 // --- shard.c ---
 // XXH3-64 of the header, which holds the checksums of all sections: stands for the whole file.
 uint64_t shard__hash(const Shard *s);
-// E_IO when somebody wrote to the file since it was opened: what was verified is not what would be read.
+// E_IO when somebody wrote to the file since it was opened: what was verified is not what would be
+// read.
 Status shard__unchanged(Shard *s) CHECKED;
 
 // --- sampler.c: order by arithmetic ---
@@ -93,21 +94,24 @@ bool holdout__matches(const char *names, const char *title);
 void docs__hold_out(DocList *train, DocList *held, bool *by_size, const char *names, Comm *comm);
 
 // --- cleaning.c ---
-// Collective(comm). Adds what normalising left out and changed, counts[MAX_SOURCES] summed over the ranks, to the
-// report, and logs what there is to tell of each source.
+// Collective(comm). Adds what normalising left out and changed, counts[MAX_SOURCES] summed over the
+// ranks, to the report, and logs what there is to tell of each source.
 void cleaning__report(CorpusReport *r, NormaliseCounts *counts, Comm *comm);
 
 // --- cache.c: what a cache replaces, and its lock ---
 extern const OwnKind CORPUS_KIND;  // CACHE/corpus, CACHE/corpus.tmp
-// E_USAGE when `path`, a value of `key`, is or lies inside of a directory of the cache that the program replaces.
+// E_USAGE when `path`, a value of `key`, is or lies inside of a directory of the cache that the
+// program replaces.
 Status cache__check_outside(const DataConfig *cfg, const char *key, const char *path) CHECKED;
-// What a run stands on is not lost because its texts have changed: E_USAGE when cfg fixes another corpus than the new one.
+// What a run stands on is not lost because its texts have changed: E_USAGE when cfg fixes another
+// corpus than the new one.
 Status cache__check_fixed(const DataConfig *cfg, Hash128 corpus) CHECKED;
-// The built-in sample takes the place of nothing better: E_NETWORK when the corpus that is there was made from packages.
+// The built-in sample takes the place of nothing better: E_NETWORK when the corpus that is there
+// was made from packages.
 Status cache__check_sample(const DataConfig *cfg) CHECKED;
-// A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or makes its own. All ranks
-// wait together, so that a signal to any of them ends the wait: E_STOPPED. *lock, on rank 0, is to be released in any
-// case. Collective(world).
+// A cache holds one corpus, and one job at a time makes it; a second one waits, and finds it or
+// makes its own. All ranks wait together, so that a signal to any of them ends the wait: E_STOPPED.
+// *lock, on rank 0, is to be released in any case. Collective(world).
 Status cache__lock(Lock *lock, const char *cache, const Mesh *mesh) CHECKED;
 
 // --- inputs.c: data.sources, read ---
@@ -117,8 +121,9 @@ typedef struct Inputs {
     char name[MAX_SOURCES][SOURCE_NAME_BYTES];  // for reports and data.mix: a path's last part
     int count;
 } Inputs;
-// E_USAGE, before anything is touched: the cache lies inside of the texts, texts lie inside of what the cache replaces, or
-// something that is not ours has a name there that is needed. Not collective. (cache.c)
+// E_USAGE, before anything is touched: the cache lies inside of the texts, texts lie inside of what
+// the cache replaces, or something that is not ours has a name there that is needed. Not
+// collective. (cache.c)
 Status cache__check(const Inputs *in, const DataConfig *cfg) CHECKED;
 // Splits the list and checks every name, and those of data.mix. E_USAGE.
 Status inputs__parse(Inputs *in, const DataConfig *cfg) CHECKED;
@@ -130,7 +135,8 @@ Status inputs__outside(const Inputs *in, const char *key, const char *path) CHEC
 Status inputs__identity(Hash128 *identity, const Inputs *in, const DataConfig *cfg) CHECKED;
 
 // --- tokenizer_file.c ---
-// Writes tokenizer.json to `dir`: `bpe`, or the file it was read from (given, "": none). Not collective.
+// Writes tokenizer.json to `dir`: `bpe`, or the file it was read from (given, "": none). Not
+// collective.
 Status tokenizer__write(uint64_t *file_hash, const char *dir, const Bpe *bpe,
                         const char *given) CHECKED;
 

@@ -18,5 +18,6 @@ Status package_uri_parse(PackageUri *uri, const char *text) CHECKED;
 
 // Makes sure that the package lies in `dir` and returns its path: a copy that fits is kept, else it
 // is downloaded by fetch.c and, when that fails, by apt-get itself. A PACKAGE_*.deb put there by
-// hand serves when there is no APT. E_NETWORK: none of these worked; E_IO: the disk. Not collective.
+// hand serves when there is no APT. E_NETWORK: none of these worked; E_IO: the disk. Not
+// collective.
 Status package_fetch(char path[PATH_BYTES], const char *package, const char *dir) CHECKED;

@@ -14,7 +14,8 @@ static Status take_id(int *id, const JsonAt *v, int min, const ModelConfig *m) {
     int64_t value = -1;
     TRY(json_int(&value, v));
     if (value < min || value >= m->vocab)
-        return json_refuse(v, min < 0 ? "null or an id below vocab_size" : "an id below vocab_size");
+        return json_refuse(v,
+                           min < 0 ? "null or an id below vocab_size" : "an id below vocab_size");
     *id = (int)value;
     return OK;
 }
@@ -31,7 +32,8 @@ static Status add_end(ModelConfig *m, int id, const JsonAt *v) {
         m->eos_id = id;
         return OK;
     }
-    if (m->more_eos_count == MAX_ENDS - 1) return json_refuse(v, "a list of at most %d ids", MAX_ENDS);
+    if (m->more_eos_count == MAX_ENDS - 1)
+        return json_refuse(v, "a list of at most %d ids", MAX_ENDS);
     m->more_eos[m->more_eos_count++] = id;
     return OK;
 }
@@ -58,7 +60,8 @@ static Status read_generation(ModelConfig *m, const char *config_path) {
     char path[PATH_BYTES];
     const char *slash = strrchr(config_path, '/');
     int dir = slash == NULL ? 0 : (int)(slash - config_path) + 1;
-    if (snprintf(path, sizeof path, "%.*s%s", dir, config_path, GENERATION) >= PATH_BYTES) return OK;
+    if (snprintf(path, sizeof path, "%.*s%s", dir, config_path, GENERATION) >= PATH_BYTES)
+        return OK;
     Status there = path_look(path);
     if (there == E_MISSING) return OK;
     TRY(there);

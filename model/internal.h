@@ -16,26 +16,28 @@ typedef struct Preset {
 const Preset *preset_find(const char *name);  // NULL: unknown
 
 // --- hf_ids.c: what pads, begins and ends a text ---
-// m->vocab is known. assumed: ids that are absent are those of the reference class, 0, 1 and 2. E_FORMAT names file,
-// key and value.
+// m->vocab is known. assumed: ids that are absent are those of the reference class, 0, 1 and 2.
+// E_FORMAT names file, key and value.
 Status hf__read_ids(ModelConfig *m, const JsonAt *top, bool assumed) CHECKED;
 void hf__write_ids(JsonOut *out, const ModelConfig *m);
 
 struct DecodeState {
     const Model *model;
     int B;
-    int64_t *pos;   // (B)
-    void **layer;   // (L) mixer states
+    int64_t *pos;  // (B)
+    void **layer;  // (L) mixer states
 };
 
 // "1, 2, 4": the values up to the number of heads that fit. `user` as given.
-void legal_values(char *dst, size_t capacity, const ModelConfig *m, bool (*fits)(const ModelConfig *m, int value, const void *user),
+void legal_values(char *dst, size_t capacity, const ModelConfig *m,
+                  bool (*fits)(const ModelConfig *m, int value, const void *user),
                   const void *user);
 // Of this rank's share: heads, key/value heads, columns of all its heads.
 int heads_here(const Model *m);
 int kv_heads_here(const Model *m);
 int width_here(const Model *m);
-// Decay rates of a lightning layer, (H): slopes of the heads times the layer's factor (mixers/lightning.c).
+// Decay rates of a lightning layer, (H): slopes of the heads times the layer's factor
+// (mixers/lightning.c).
 void lightning_decay(double *decay, int heads, int layer, int layers);
 const double *lightning_rates(const Layer *layer);  // those of one
 // "model.layers.3.token_mixer.q_proj.weight"

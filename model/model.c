@@ -56,8 +56,9 @@ static Status layer_layout(Model *m, int l) {
     return OK;
 }
 
-// The embedding is the last gradient that backward finds, and a large one: weights of the first layer are left for the
-// time of its exchange. Their outputs' gradients lie where no other does afterwards.
+// The embedding is the last gradient that backward finds, and a large one: weights of the first
+// layer are left for the time of its exchange. Their outputs' gradients lie where no other does
+// afterwards.
 static void choose_late(Model *m) {
     const Layer *first = &m->layers[0];
     const int late[] = {first->late, first->mlp[0], first->mlp[1]};
@@ -277,7 +278,8 @@ Status decode_save_row(const DecodeState *s, int row, char **bytes, size_t *coun
 }
 
 static Status refuse_state(size_t count) {
-    FAIL(E_FORMAT, "was it saved by this model?", "%zu bytes are no decode state of this model", count);
+    FAIL(E_FORMAT, "was it saved by this model?", "%zu bytes are no decode state of this model",
+         count);
 }
 
 Status decode_load_row(DecodeState *s, int row, const char *bytes, size_t count) {

@@ -4,11 +4,12 @@
 #include "base/config.h"
 #include "parallel/comm.h"
 
-// Collective. All ranks return OK or all return the same failure: the highest status, and of the ranks that have it the
-// lowest one's message ("rank 3: ..." with its number in the world, unless all ranks failed) and hint.
+// Collective. All ranks return OK or all return the same failure: the highest status, and of the
+// ranks that have it the lowest one's message ("rank 3: ..." with its number in the world, unless
+// all ranks failed) and hint.
 Status agree(Status mine, Comm *comm) CHECKED;
-// All ranks have the same lines "key: value" as the first one, or all return `differs`: with the lowest other rank, the
-// keys and both values. Collective.
+// All ranks have the same lines "key: value" as the first one, or all return `differs`: with the
+// lowest other rank, the keys and both values. Collective.
 Status agree_same(Status differs, const char *hint, const char *lines, Comm *comm) CHECKED;
 
 // agree() over the world before there is a mesh (command line, configuration). Collective(world).

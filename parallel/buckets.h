@@ -24,8 +24,8 @@ typedef struct BucketPlan {
 } BucketPlan;
 
 // A bucket is the shortest run of whole rows of at least `least` elements (the first rows may be
-// fewer); runs longer than `limit` are cut. Neighbouring late rows are a bucket of their own, unless
-// all rows are one.
+// fewer); runs longer than `limit` are cut. Neighbouring late rows are a bucket of their own,
+// unless all rows are one.
 void plan_open(BucketPlan *plan, const ParamSet *ps, const Comm *comm, size_t least, size_t limit);
 void plan_close(BucketPlan *plan);
 Range bucket_piece(const BucketPlan *plan, int bucket, int rank);  // in the flat arrays

@@ -90,7 +90,8 @@ void comm_alltoall_rows(Comm *c, CommUse use, const real *send, const int *send_
     Pending *pending = pending_begin(c, use, 0);
     int n = 0;
     for (int p = 0; p < c->size; p++) {
-        size_t in = (size_t)recv_rows[p] * (size_t)width, out = (size_t)send_rows[p] * (size_t)width;
+        size_t in = (size_t)recv_rows[p] * (size_t)width,
+               out = (size_t)send_rows[p] * (size_t)width;
         if (p == c->rank) {
             ASSERT(in == out);
             if (in > 0) memcpy(recv, send, in * sizeof *recv);

@@ -36,13 +36,13 @@ struct Comm {
     bool background_busy;
     const char *axis;  // for messages
     int rank, size;
-    size_t chunk_bytes;  // no MPI call moves more between two ranks; tests shrink it
-    double *fold;        // (size, FOLD_VALUES) what comm_sum_doubles gathers
+    size_t chunk_bytes;            // no MPI call moves more between two ranks; tests shrink it
+    double *fold;                  // (size, FOLD_VALUES) what comm_sum_doubles gathers
     Pending pending[MAX_PENDING];  // exchanges of exchange.c that are under way
     int pending_count;
-    int *counts;         // (4, size) counts and places of an exchange
-    int *rows;           // (2, size) for callers of exchange.c
-    uint64_t sequence;   // collectives so far, for the checks of debug builds
+    int *counts;        // (4, size) counts and places of an exchange
+    int *rows;          // (2, size) for callers of exchange.c
+    uint64_t sequence;  // collectives so far, for the checks of debug builds
 };
 
 // --- progress.c: what the hook of tensor/progress.h looks after ---
@@ -51,20 +51,20 @@ void progress__reducer(Reducer *r);            // NULL: none is active
 
 // --- launch.c ---
 long launch__number(const char *variable);  // of the environment; 0 when it is not there
-// Whether the launcher left word of something that connects processes. Open MPI's MPI_Init ends the process in a Slurm step
-// without it.
+// Whether the launcher left word of something that connects processes. Open MPI's MPI_Init ends the
+// process in a Slurm step without it.
 bool launch__has_manager(void);
 // E_LAUNCH when a launcher started more processes and this one is not connected to them.
 Status launch__check_alone(bool connected) CHECKED;
-// The first exchange of all: E_LAUNCH when ranks run other builds, E_USAGE when they were given other commands, with the
-// same words on every rank. Collective(world).
+// The first exchange of all: E_LAUNCH when ranks run other builds, E_USAGE when they were given
+// other commands, with the same words on every rank. Collective(world).
 Status launch__check_same(const char *build, const char *command) CHECKED;
 
 // Takes over `handle`. Collective when `background`: a second communicator is made.
 Comm *comm__open(MPI_Comm handle, const char *axis, bool background);
 void comm__close(Comm *comm);  // Collective
-// Books an exchange that started at clock `since` and for which this rank did nothing else since clock `exposed`, up to
-// now. `bytes` it sent to others.
+// Books an exchange that started at clock `since` and for which this rank did nothing else since
+// clock `exposed`, up to now. `bytes` it sent to others.
 void comm__book(CommUse use, double bytes, double since, double exposed);
 
 // In debug builds (those with the address sanitizer) every collective first checks, by a

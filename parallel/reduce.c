@@ -34,7 +34,7 @@ struct Reducer {
     double *since;          // by bucket: clock at its start
     Range *shard;           // the pieces this rank folds
     int shard_count;
-    Range whole;            // what it updates without ZeRO-1
+    Range whole;  // what it updates without ZeRO-1
     bool zero;
     bool counts_replicated;  // in the norm: tp_rank 0
     Arena arena;

@@ -22,8 +22,8 @@ typedef struct KvGrads {
 static inline int chunk_tokens(const KvInfo *i, int rank) {
     return i->seq.bound[rank + 1] - i->seq.bound[rank];
 }
-size_t kv_width(const AttentionDims *d);                            // of a row [k | v]
-void kv_pack(real *restrict out, const Tensor *k, const Tensor *v);  // (N, width)
+size_t kv_width(const AttentionDims *d);                                // of a row [k | v]
+void kv_pack(real *restrict out, const Tensor *k, const Tensor *v);     // (N, width)
 void kv_add(const KvGrads *g, const real *rows, int first, int count);  // to tokens first..
 
 Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v);

@@ -18,14 +18,16 @@ void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A
 void linear_forward(real *out, int ld_out, const real *inp, int ld_inp, const real *weight, int N,
                     int C, int O);
 // dinp(N,C) += dout weight, or = if store; dweight(O,C) += dout^T inp. Either gradient may be NULL.
-void linear_backward(real *dinp, int ld_dinp, bool store, real *dweight, const real *dout, int ld_dout,
-                     const real *inp, int ld_inp, const real *weight, int N, int C, int O);
+void linear_backward(real *dinp, int ld_dinp, bool store, real *dweight, const real *dout,
+                     int ld_dout, const real *inp, int ld_inp, const real *weight, int N, int C,
+                     int O);
 
 // OpenBLAS takes kernels of 2004 ("Prescott") for Intel processors younger than itself, ten times
-// slower than those that fit. It decides when it is loaded, by OPENBLAS_CORETYPE: where it has fallen back and nobody has
-// set that, this sets it. True: the program must start again.
+// slower than those that fit. It decides when it is loaded, by OPENBLAS_CORETYPE: where it has
+// fallen back and nobody has set that, this sets it. True: the program must start again.
 bool gemm_choose_kernels(void);
-const char *gemm_fitting_kernels(void);  // the family for this processor's instructions, NULL: unknown
+const char *
+gemm_fitting_kernels(void);  // the family for this processor's instructions, NULL: unknown
 // Floating-point operations of every product so far on this rank (2 per multiply-add).
 double gemm_flops(void);
 const char *

@@ -1,16 +1,18 @@
-// Ops: a kernel, its output on the tape and a node. The only callers of kernels. Shapes as in kernels.h.
+// Ops: a kernel, its output on the tape and a node. The only callers of kernels. Shapes as in
+// kernels.h.
 #pragma once
 
 #include "tensor/batch.h"
 #include "tensor/tape.h"
 
-// (rows,C) -> (N,C). table: tokens first..first+rows-1; other tokens give 0. pad: a token, -1: none.
+// (rows,C) -> (N,C). table: tokens first..first+rows-1; other tokens give 0. pad: a token, -1:
+// none.
 Tensor *op_embed(Tape *tp, Tensor *table, const Batch *b, real scale, int pad, int first);
-Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight);         // (N,C) (O,C) -> (N,O)
-Tensor *op_srms(Tape *tp, Tensor *x, real eps);                 // (N,C) -> (N,C)
+Tensor *op_linear(Tape *tp, Tensor *x, Tensor *weight);  // (N,C) (O,C) -> (N,O)
+Tensor *op_srms(Tape *tp, Tensor *x, real eps);          // (N,C) -> (N,C)
 Tensor *op_rmsnorm(Tape *tp, Tensor *x, Tensor *gain, real eps);
-Tensor *op_silu(Tape *tp, Tensor *x);                           // x may be a column view
-Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);                 // may be column views
+Tensor *op_silu(Tape *tp, Tensor *x);            // x may be a column view
+Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);  // may be column views
 Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_add(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_concat_rows(Tape *tp, Tensor **list);  // below one another; ends with NULL. Views, too
@@ -22,9 +24,11 @@ typedef struct LrpeAngles {
     const int64_t *pos;         // (N)
 } LrpeAngles;
 LrpeAngles op_lrpe_angles(Tape *tp, Tensor *theta, const SeqInfo *s);
-Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a, int heads);  // (N,C) -> (N,2C)
+Tensor *op_lrpe(Tape *tp, Tensor *x, Tensor *theta, const LrpeAngles *a,
+                int heads);  // (N,C) -> (N,2C)
 
-// state: NULL (start from zero) or (B,H,A,E) read and overwritten with the final state (generation, no gradient).
+// state: NULL (start from zero) or (B,H,A,E) read and overwritten with the final state (generation,
+// no gradient).
 typedef struct LightningArgs {
     int heads, block;     // block 0: chosen
     const double *decay;  // (heads), must outlive the tape's use
@@ -53,37 +57,41 @@ typedef struct CacheView {
 Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
                             const AttentionArgs *a);
 
-// Sum over valid targets of b->weights * cross-entropy of logits = x weight^T, in row blocks: the logits of the batch
-// never exist. Returns (1,1). On a recording tape loss and gradients are computed in one pass by tape_backward: read
-// the loss after it. losses: NULL or (N) doubles, the cross-entropy of each token.
-// fold: NULL when weight is the whole vocabulary. Otherwise weight is a slice of its rows: loss and losses are of the
-// whole vocabulary on every rank, the gradient of x is this slice's part of a sum over ranks. Copied.
+// Sum over valid targets of b->weights * cross-entropy of logits = x weight^T, in row blocks: the
+// logits of the batch never exist. Returns (1,1). On a recording tape loss and gradients are
+// computed in one pass by tape_backward: read the loss after it. losses: NULL or (N) doubles, the
+// cross-entropy of each token. fold: NULL when weight is the whole vocabulary. Otherwise weight is
+// a slice of its rows: loss and losses are of the whole vocabulary on every rank, the gradient of x
+// is this slice's part of a sum over ranks. Copied.
 typedef struct LossFold {
     int first;         // the token of weight's first row
     int columns_most;  // rows of the largest slice on any rank: all make the same blocks from it
-    // Combines n tokens over the slices, in place on all ranks: lse <- log sum exp(lse), hit <- sum of hit. NaN must
-    // stay NaN; an empty slice's lse, -1e300, counts for nothing. Called once a block, in the same order everywhere,
-    // and never for a batch without tokens.
-    // room: 2 n (ranks + 1) doubles for it to work in.
+    // Combines n tokens over the slices, in place on all ranks: lse <- log sum exp(lse), hit <- sum
+    // of hit. NaN must stay NaN; an empty slice's lse, -1e300, counts for nothing. Called once a
+    // block, in the same order everywhere, and never for a batch without tokens. room: 2 n (ranks +
+    // 1) doubles for it to work in.
     void (*fold)(double *lse, double *hit, int n, double *room, void *user);
     int ranks;
     void *user;
 } LossFold;
 Tensor *op_loss_head(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, double *losses,
                      const LossFold *fold);
-// Log-probabilities of the targets under the distribution that tokens are drawn from, (N,1); 0 where a target is ignored.
-// Known at once; backward forms each block of logits once more. *entropy: NULL, or gets that of each row, (N,1).
-// fold: as op_loss_head.
+// Log-probabilities of the targets under the distribution that tokens are drawn from, (N,1); 0
+// where a target is ignored. Known at once; backward forms each block of logits once more.
+// *entropy: NULL, or gets that of each row, (N,1). fold: as op_loss_head.
 typedef struct LogProbArgs {
     double temperature;     // > 0, divides the logits
-    const uint8_t *banned;  // (V) 1: cannot be drawn, and is no target; NULL: none. Must outlive the tape's use
+    const uint8_t *banned;  // (V) 1: cannot be drawn, and is no target; NULL: none. Must outlive
+                            // the tape's use
     const LossFold *fold;
 } LogProbArgs;
 Tensor *op_log_probs(Tape *tp, Tensor *x, Tensor *weight, const Batch *b, const LogProbArgs *args,
                      Tensor **entropy);
 // a x + b y of two losses (1,1), themselves sums perhaps.
 Tensor *op_loss_sum(Tape *tp, Tensor *x, double a, Tensor *y, double b);
-// Sum of weights * x as a loss (1,1); x (N,1), perhaps a view. weights: (N), must outlive the tape's use; NULL: 1 each.
+// Sum of weights * x as a loss (1,1); x (N,1), perhaps a view. weights: (N), must outlive the
+// tape's use; NULL: 1 each.
 Tensor *op_loss_total(Tape *tp, Tensor *x, const real *weights);
-// The value of a (1,1) loss, whatever computed it. On a recording tape it may be known after tape_backward only.
+// The value of a (1,1) loss, whatever computed it. On a recording tape it may be known after
+// tape_backward only.
 double tensor_item(const Tensor *loss);

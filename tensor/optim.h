@@ -15,13 +15,14 @@ typedef struct OptimConfig {
 typedef struct Optim {
     OptimConfig cfg;
     Arena arena;
-    real *m, *v;           // (owned) packed in range order
-    const Range *ranges;   // borrowed
+    real *m, *v;          // (owned) packed in range order
+    const Range *ranges;  // borrowed
     int range_count;
     size_t owned;
 } Optim;
 
 Status optim_open(Optim *o, const OptimConfig *cfg, const Range *ranges, int count) CHECKED;
 void optim_close(Optim *o);
-// Updates params->data on the owned ranges. step counts from 1; grad_scale multiplies gradients first.
+// Updates params->data on the owned ranges. step counts from 1; grad_scale multiplies gradients
+// first.
 void optim_update(Optim *o, ParamSet *ps, int64_t step, double lr, double grad_scale);

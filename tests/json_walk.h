@@ -1,6 +1,7 @@
-// Every place of a document, with every wrong kind of value in it. A reader must refuse each, E_FORMAT, with
-// the key in the message, unless the place stands in a list of those it does not read or may find null; what
-// is in the list must be read. So no key can be read with a fallback that nobody has written down.
+// Every place of a document, with every wrong kind of value in it. A reader must refuse each,
+// E_FORMAT, with the key in the message, unless the place stands in a list of those it does not
+// read or may find null; what is in the list must be read. So no key can be read with a fallback
+// that nobody has written down.
 #pragma once
 
 #include <criterion/criterion.h>
@@ -13,18 +14,23 @@
 
 // What is put in: text, integer, fraction, bool, null, list, object. A number's text is its digits.
 static const char WALK_KINDS[] = "TIFBNLO";
-enum { WALK_MEMBERS = 100, WALK_FEW = 3 };  // of larger objects and lists only the first few are walked
+enum {
+    WALK_MEMBERS = 100,
+    WALK_FEW = 3
+};  // of larger objects and lists only the first few are walked
 
 typedef struct JsonWalk {
     json_t *root;
     Status (*read)(const char *text, size_t bytes);
-    const char *const *allowed;  // "PLACE KINDS", PLACE a pattern of fnmatch such as "a/*/b"; ends with NULL
+    const char *const
+        *allowed;  // "PLACE KINDS", PLACE a pattern of fnmatch such as "a/*/b"; ends with NULL
     int tried, passed;
 } JsonWalk;
 
 static char walk_kind(const json_t *v) {
-    static const char KINDS[] = {[JSON_OBJECT] = 'O', [JSON_ARRAY] = 'L', [JSON_STRING] = 'T', [JSON_INTEGER] = 'I',
-                                 [JSON_REAL] = 'F',   [JSON_TRUE] = 'B',  [JSON_FALSE] = 'B',  [JSON_NULL] = 'N'};
+    static const char KINDS[] = {
+        [JSON_OBJECT] = 'O', [JSON_ARRAY] = 'L', [JSON_STRING] = 'T', [JSON_INTEGER] = 'I',
+        [JSON_REAL] = 'F',   [JSON_TRUE] = 'B',  [JSON_FALSE] = 'B',  [JSON_NULL] = 'N'};
     return KINDS[json_typeof(v)];
 }
 
@@ -67,16 +73,19 @@ static void walk_try(JsonWalk *w, const char *place, const char *key, char kind)
     Status st = w->read(text, strlen(text));
     w->tried++;
     w->passed += st == OK;
-    cr_expect_eq(st, allowed ? OK : E_FORMAT, "%s as %c: %s, %s", place, kind, status_name(st), err_message());
+    cr_expect_eq(st, allowed ? OK : E_FORMAT, "%s as %c: %s, %s", place, kind, status_name(st),
+                 err_message());
     if (!allowed && st != OK)
-        cr_expect(strstr(err_message(), key) != NULL, "%s as %c: no %s in '%s'", place, kind, key, err_message());
+        cr_expect(strstr(err_message(), key) != NULL, "%s as %c: no %s in '%s'", place, kind, key,
+                  err_message());
     free(text);
 }
 
 // Puts each other kind of value at a place: a member of `parent`, or its item `index`.
-static void walk_place(JsonWalk *w, json_t *parent, const char *member, size_t index, const char *place,
-                       const char *key) {
-    json_t *old = json_incref(member != NULL ? json_object_get(parent, member) : json_array_get(parent, index));
+static void walk_place(JsonWalk *w, json_t *parent, const char *member, size_t index,
+                       const char *place, const char *key) {
+    json_t *old = json_incref(member != NULL ? json_object_get(parent, member)
+                                             : json_array_get(parent, index));
     for (const char *kind = WALK_KINDS; *kind != '\0'; kind++) {
         bool number = *kind == 'I' && walk_kind(old) == 'F';
         if (*kind == walk_kind(old) || number) continue;

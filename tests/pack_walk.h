@@ -15,10 +15,21 @@ typedef struct PackWalk {
     int target, at;  // running numbers of the value that is replaced, and of the next one
     int kind;        // what it becomes
     bool replaced;   // it was of another kind
-    char key[64];    // the innermost key on the way to it, with the numbers of items: "tensors[0][1]"
+    char key[64];  // the innermost key on the way to it, with the numbers of items: "tensors[0][1]"
 } PackWalk;
 
-enum { WALK_NIL, WALK_BOOL, WALK_UNSIGNED, WALK_NEGATIVE, WALK_REAL, WALK_TEXT, WALK_BIN, WALK_ARRAY, WALK_MAP, WALK_ALL };
+enum {
+    WALK_NIL,
+    WALK_BOOL,
+    WALK_UNSIGNED,
+    WALK_NEGATIVE,
+    WALK_REAL,
+    WALK_TEXT,
+    WALK_BIN,
+    WALK_ARRAY,
+    WALK_MAP,
+    WALK_ALL
+};
 
 static int walk_kind_of(const msgpack_object *v) {
     switch (v->type) {
@@ -88,9 +99,10 @@ static bool walk_is_number(int kind) {
     return kind == WALK_UNSIGNED || kind == WALK_NEGATIVE || kind == WALK_REAL;
 }
 
-// passed: keys that the reader does not read, with spaces around each; numbers: keys that take any number.
-// Returns how many variations were tried.
-static inline int pack_walk(const char *data, size_t bytes, PackRead read, const char *passed, const char *numbers) {
+// passed: keys that the reader does not read, with spaces around each; numbers: keys that take any
+// number. Returns how many variations were tried.
+static inline int pack_walk(const char *data, size_t bytes, PackRead read, const char *passed,
+                            const char *numbers) {
     msgpack_unpacked parsed;
     size_t offset = 0;
     int tried = 0;
@@ -103,7 +115,8 @@ static inline int pack_walk(const char *data, size_t bytes, PackRead read, const
             PackWalk w = {.target = target, .kind = kind};
             msgpack_packer_init(&w.out, &buffer, msgpack_sbuffer_write);
             walk_copy(&w, &parsed.data, "");
-            if (target == 0 && kind != WALK_MAP) count = 1 << 10;  // one value was copied: not all were counted
+            if (target == 0 && kind != WALK_MAP)
+                count = 1 << 10;  // one value was copied: not all were counted
             bool there = w.at > target;
             char key[80];
             snprintf(key, sizeof key, " %s ", w.key);

@@ -245,7 +245,8 @@ Status encoder_run(Encoder *e, const char *text, size_t bytes, int32_t **ids, si
     if (e->bpe->nfc) e->status = nfc__compose(&composed, &bytes, text, bytes);
     Status split = e->status;
     if (split == OK)
-        split = splitter_run(e->splitter, composed == NULL ? text : composed, bytes, encode_piece, e);
+        split =
+            splitter_run(e->splitter, composed == NULL ? text : composed, bytes, encode_piece, e);
     free(composed);
     *ids = e->ids;
     *count = e->count;

@@ -41,8 +41,8 @@ Status pattern__translate(char **pcre, const char *pattern) CHECKED;  // malloc'
 uint64_t splitter__steps(const Splitter *s);
 
 // --- the normalizer (nfc.c) ---
-// Composes the well-formed stretches of a text (UAX 15); other bytes stay. *out is malloc'ed, or NULL
-// when the text surely is composed already.
+// Composes the well-formed stretches of a text (UAX 15); other bytes stay. *out is malloc'ed, or
+// NULL when the text surely is composed already.
 Status nfc__compose(char **out, size_t *out_bytes, const char *text, size_t bytes) CHECKED;
 
 // --- counted words ---

@@ -1,5 +1,5 @@
-// The normalizer NFC of tokenizer.json: canonical composition (Unicode Standard Annex 15, compose.c).
-// Any bytes may come: what is no UTF-8 stands between stretches that are composed each
+// The normalizer NFC of tokenizer.json: canonical composition (Unicode Standard Annex 15,
+// compose.c). Any bytes may come: what is no UTF-8 stands between stretches that are composed each
 // for itself.
 #include "tokenizer/internal.h"
 
@@ -19,7 +19,8 @@ static Status append(char **out, size_t *used, size_t *capacity, const char *tex
     if (bytes == 0) return OK;
     size_t n = 0;
     char *composed = utf8_compose(text, bytes, &n);
-    if (composed == NULL) FAIL(E_NOMEM, "split the document", "no memory to compose %zu bytes", bytes);
+    if (composed == NULL)
+        FAIL(E_NOMEM, "split the document", "no memory to compose %zu bytes", bytes);
     *out = memory__reserve(*out, capacity, *used + n, 1);
     memcpy(*out + *used, composed, n);
     *used += n;

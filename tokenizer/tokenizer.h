@@ -15,13 +15,14 @@ Status splitter_open(Splitter **s, const char *pattern) CHECKED;  // NULL patter
 void splitter_close(Splitter *s);
 extern const char SPLIT_CL100K[];
 // Calls piece(bytes, length, user) for consecutive pieces that cover `text` exactly. Any bytes:
-// invalid UTF-8 is split off in pieces of its own, never lost. E_FORMAT: the pattern takes more than
-// linear time on this text; the pieces so far were right.
+// invalid UTF-8 is split off in pieces of its own, never lost. E_FORMAT: the pattern takes more
+// than linear time on this text; the pieces so far were right.
 typedef void (*PieceFn)(const char *piece, size_t bytes, void *user);
 Status splitter_run(Splitter *s, const char *text, size_t bytes, PieceFn piece, void *user) CHECKED;
 
 // --- composition (compose.c) ---
-// The text in NFC, in linear time; what is not UTF-8 becomes U+FFFD. malloc'ed, NUL-terminated. NULL: out of memory.
+// The text in NFC, in linear time; what is not UTF-8 becomes U+FFFD. malloc'ed, NUL-terminated.
+// NULL: out of memory.
 char *utf8_compose(const char *text, size_t bytes, size_t *out_bytes);
 
 // --- counting words (word_count.c) ---
@@ -59,8 +60,8 @@ int bpe_end(const Bpe *bpe);  // the special token that ends a text, by the name
 const char *bpe_token(const Bpe *bpe, int id,
                       size_t *bytes);  // the token's bytes; NULL: no such id
 bool bpe_is_special(const Bpe *bpe, int id);
-// Whether its tokenizer.json has the reference library put special tokens around a text (a template);
-// encoder_run never does.
+// Whether its tokenizer.json has the reference library put special tokens around a text (a
+// template); encoder_run never does.
 bool bpe_adds_tokens(const Bpe *bpe);
 
 typedef struct Encoder Encoder;  // per-thread: splitter, word cache, scratch

@@ -1,5 +1,6 @@
-// What a run costs besides arithmetic: the exchanges of its steps by purpose, and the bytes of its arenas by class.
-// Counted on every rank, gathered for comm.json, the report and `sterna bench step`.
+// What a run costs besides arithmetic: the exchanges of its steps by purpose, and the bytes of its
+// arenas by class. Counted on every rank, gathered for comm.json, the report and `sterna bench
+// step`.
 #pragma once
 
 #include "base/json.h"
@@ -7,7 +8,8 @@
 
 // Exchanges of this process, from its first step on: inside of steps, and all of them.
 typedef struct Accounts {
-    CommStat first[COMM_USE_COUNT], begin[COMM_USE_COUNT];  // when the first step began, and the last one
+    CommStat first[COMM_USE_COUNT],
+        begin[COMM_USE_COUNT];  // when the first step began, and the last one
     CommStat in_steps[COMM_USE_COUNT];
     int64_t steps;
     double step_s;  // all steps together
@@ -22,8 +24,9 @@ typedef struct CommShare {
     double calls, bytes, bytes_max, wait_s, wait_s_max, exposed_s, exposed_s_max;
 } CommShare;
 typedef struct CommTable {
-    CommShare steps[COMM_USE_COUNT];    // in steps
-    CommShare between[COMM_USE_COUNT];  // between and after them: evaluations, checkpoints, agreements
+    CommShare steps[COMM_USE_COUNT];  // in steps
+    CommShare
+        between[COMM_USE_COUNT];  // between and after them: evaluations, checkpoints, agreements
     int ranks;
     int64_t counted;  // steps
     double step_s;    // all of them together, on rank 0

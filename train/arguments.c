@@ -87,8 +87,8 @@ Status arguments_parse(Arguments *a, int argc, char **argv, const Option *option
 
 Status arguments_no_settings(const Arguments *a, const char *command) {
     if (a->setting_count == 0) return OK;
-    FAIL(E_USAGE, "a file of such a name is written ./NAME", "`%s` takes no settings: `%s`", command,
-         a->settings[0]);
+    FAIL(E_USAGE, "a file of such a name is written ./NAME", "`%s` takes no settings: `%s`",
+         command, a->settings[0]);
 }
 
 // A line "name: value". Long values, and what would end the line, are told by a hash.

@@ -196,8 +196,7 @@ static void print_comm(const CommTable *t) {
 static void print_figures(const Run *run, const Figures *f, const char *processor) {
     const TrainConfig *t = &run->cfg.train;
     printf("processor     %s; %d rank%s x %d thread%s\n", processor, run->mesh.size,
-           run->mesh.size == 1 ? "" : "s", threads_chosen(),
-           threads_chosen() == 1 ? "" : "s");
+           run->mesh.size == 1 ? "" : "s", threads_chosen(), threads_chosen() == 1 ? "" : "s");
     printf("products      %s (OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset)\n", gemm_library());
     printf("model         %s, %.1f M parameters\n", model_dim_summary(&run->model.cfg),
            (double)model_parameters(&run->model) / 1e6);

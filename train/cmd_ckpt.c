@@ -260,7 +260,8 @@ static Status export_model(const Arguments *a) {
 Status cmd_ckpt(int argc, char **argv) {
     Arguments a;
     TRY(arguments_parse(&a, argc, argv, OPTIONS, OPTION_COUNT));
-    if (a.word_count == 0 || strcmp(a.words[0], "export") != 0) TRY(arguments_no_settings(&a, "ckpt"));
+    if (a.word_count == 0 || strcmp(a.words[0], "export") != 0)
+        TRY(arguments_no_settings(&a, "ckpt"));
     if (a.word_count == 0) FAIL(E_USAGE, USAGE, "`ckpt` needs ls, verify, diff or export");
     if (strcmp(a.words[0], "ls") == 0) return list(&a);
     if (strcmp(a.words[0], "verify") == 0) return verify(&a);

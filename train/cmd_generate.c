@@ -328,8 +328,8 @@ static Status generate_together(const Arguments *a) {
     Status st = OK;
     if (mesh.tp != mesh.size) {
         st = err_set(E_USAGE, "set parallel.tp to the number of ranks, or start one",
-                     "generate: %d ranks, but parallel.tp=%d; they can share the model only", mesh.size,
-                     mesh.tp);
+                     "generate: %d ranks, but parallel.tp=%d; they can share the model only",
+                     mesh.size, mesh.tp);
     }
     st = agree(st, mesh.world);
     if (st == OK) st = generate_run(a, &mesh);

@@ -14,11 +14,11 @@
 
 // ---- the model, and what was asked of it -------------------------------------------------------
 
-// Keys that change no tensor. The first two stand in no config.json; with the others a user computes with the same
-// weights in another way, such as a longer window.
-static const char *const FREE_KEYS[] = {"model.block",     "model.recompute", "model.window",
-                                        "model.rope_base", "model.norm_eps",  "model.scale_embedding",
-                                        "model.init_std",  "model.pad_id"};
+// Keys that change no tensor. The first two stand in no config.json; with the others a user
+// computes with the same weights in another way, such as a longer window.
+static const char *const FREE_KEYS[] = {
+    "model.block",    "model.recompute",       "model.window",   "model.rope_base",
+    "model.norm_eps", "model.scale_embedding", "model.init_std", "model.pad_id"};
 enum { RUN_KEYS = 2 };
 // What a preset decides.
 static const char *const PRESET_KEYS[] = {
@@ -179,8 +179,8 @@ static Status read_settings(Config *c, const Arguments *settings) {
     return OK;
 }
 
-// dir NULL: the mesh alone is wanted. together: Collective(world), all ranks must have been told the
-// same.
+// dir NULL: the mesh alone is wanted. together: Collective(world), all ranks must have been told
+// the same.
 static Status read_config(ModelConfig *m, ParallelConfig *p, const char *dir,
                           const Arguments *settings, bool together) {
     Section sections[] = {{MODEL_FIELDS, MODEL_FIELD_COUNT, m},

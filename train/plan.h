@@ -1,5 +1,5 @@
-// What a configuration holds in memory on a mesh, found by dry runs of the code that will run, and which mesh would
-// fit. Allocates no tensor.
+// What a configuration holds in memory on a mesh, found by dry runs of the code that will run, and
+// which mesh would fit. Allocates no tensor.
 #pragma once
 
 #include "parallel/mesh.h"
@@ -13,8 +13,8 @@ typedef struct Plan {
     int64_t rest;   // what else a process holds (plan.c)
 } Plan;
 
-// cfg is resolved and checked. E_LAUNCH, E_USAGE: no such mesh for these ranks or this model. Uses as many threads as
-// OpenMP is set to: scratch depends on them.
+// cfg is resolved and checked. E_LAUNCH, E_USAGE: no such mesh for these ranks or this model. Uses
+// as many threads as OpenMP is set to: scratch depends on them.
 Status plan_make(Plan *p, const RunConfig *cfg, int ranks) CHECKED;
 int64_t plan_resident(const Plan *p);  // arenas and rest
 
@@ -24,7 +24,8 @@ typedef struct Search {
     int ranks;
     Plan plan;
 } Search;
-// Enlarges s until it fits `bytes` a rank, always for what is largest: false when nothing is left to enlarge.
+// Enlarges s until it fits `bytes` a rank, always for what is largest: false when nothing is left
+// to enlarge.
 bool search_fit(Search *s, int64_t bytes);
 // "parallel.sp=4 train.micro_rows=1": what s has otherwise than `from`.
 void search_words(char *dst, size_t capacity, const Search *s, const Search *from);

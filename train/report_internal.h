@@ -1,5 +1,5 @@
-// Shared between the files of the report: what is read from a run directory (report_data.c), charts as
-// SVG (report_svg.c), the page (report.c), the closing table (cmd_report.c).
+// Shared between the files of the report: what is read from a run directory (report_data.c), charts
+// as SVG (report_svg.c), the page (report.c), the closing table (cmd_report.c).
 #pragma once
 
 #include <stdint.h>
@@ -17,7 +17,13 @@ typedef struct Series {  // in the order of steps; every value is finite
     int count, capacity;
 } Series;
 
-enum { REPORT_SOURCES = 64, REPORT_BARS = 16, REPORT_USES = 32, REPORT_SAMPLES = 3, REPORT_NAME = 64 };
+enum {
+    REPORT_SOURCES = 64,
+    REPORT_BARS = 16,
+    REPORT_USES = 32,
+    REPORT_SAMPLES = 3,
+    REPORT_NAME = 64
+};
 typedef struct ReportSource {
     char name[REPORT_NAME];
     int64_t docs, bytes, tokens, duplicates, held_out_docs;
@@ -48,7 +54,7 @@ typedef struct Report {
     bool is_final;                         // that was made when training had ended
     int64_t torn_lines;                    // lines that could not be read
     int64_t lost_values;                   // that were not finite
-    char unreadable[256];                  // files that are there, but damaged or out of reach: "a, b"
+    char unreadable[256];  // files that are there, but damaged or out of reach: "a, b"
 
     ReportSource source[REPORT_SOURCES];
     int source_count;
@@ -61,9 +67,9 @@ typedef struct Report {
     int compressor_count;
     ReportComm comm[REPORT_USES];  // of the last process that trained
     int comm_count;
-    ReportComm comm_between;                       // all purposes, between its steps
+    ReportComm comm_between;  // all purposes, between its steps
     int64_t comm_ranks, comm_dp, comm_sp, comm_tp;
-    double comm_steps, comm_s;                     // steps counted, and their seconds
+    double comm_steps, comm_s;      // steps counted, and their seconds
     Sample sample[REPORT_SAMPLES];  // newest first
     int sample_count;
     char *config;  // the resolved configuration; owned
@@ -76,7 +82,8 @@ typedef struct Report {
 Status report__read(Report *r, const char *run_dir) CHECKED;
 void report__free(Report *r);
 void comm__add(ReportComm *sum, const ReportComm *c);
-// At most `most` points that keep the smallest and the largest value of each stretch. `out` owns its points.
+// At most `most` points that keep the smallest and the largest value of each stretch. `out` owns
+// its points.
 void series__thin(Series *out, const Series *in, int most);
 // Mean over a centred stretch of about 1/40 of the points, shorter at both ends.
 void series__smooth(Series *out, const Series *in);
@@ -101,11 +108,14 @@ void report__write_corpus(FILE *out, const Report *r);  // nothing when there is
 
 // --- report.c ---
 Status report__write_page(const Report *r, char path[PATH_BYTES]) CHECKED;  // tells where
-extern const char REPORT_KICKER[];  // in every page
-void html__text(FILE *out, const char *text, size_t bytes);  // escaped; invalid UTF-8 becomes U+FFFD
+extern const char REPORT_KICKER[];                                          // in every page
+void html__text(FILE *out, const char *text,
+                size_t bytes);  // escaped; invalid UTF-8 becomes U+FFFD
 enum { NUMBER_BYTES = 40 };
 void number__count(char out[NUMBER_BYTES], int64_t v);  // "1,234,567"; "-" when negative
-void number__short(char out[NUMBER_BYTES], double v);   // "2.70 M", "153 k", "12"; "-" when not finite
+void number__short(char out[NUMBER_BYTES],
+                   double v);  // "2.70 M", "153 k", "12"; "-" when not finite
 
 // --- rundir_own.c ---
-Status report__check(const char *dir, const char *path) CHECKED;  // E_USAGE: the page there is not ours
+Status report__check(const char *dir,
+                     const char *path) CHECKED;  // E_USAGE: the page there is not ours

@@ -94,7 +94,8 @@ static Status tables_open(Tables *t, const Run *run, bool saving) {
     size_t packed = 0;
     for (int r = 0; r < ranges; r++) {
         for (int i = 0; i < ps->count; i++) {
-            if (!saving || writes_row(run, &ps->rows[i], true)) add_owned(t, run, i, owned[r], packed);
+            if (!saving || writes_row(run, &ps->rows[i], true))
+                add_owned(t, run, i, owned[r], packed);
         }
         packed += owned[r].count;
     }
@@ -184,15 +185,16 @@ static Status check_corpus(const Run *run, const Manifest *m) {
 
 // ---- save and resume ---------------------------------------------------------------------------
 
-// What is copied must be equal, bit for bit: the shares of all replicas, and on the ranks of a tp axis
-// what it does not split. Ranks on different processors could drift apart unseen.
+// What is copied must be equal, bit for bit: the shares of all replicas, and on the ranks of a tp
+// axis what it does not split. Ranks on different processors could drift apart unseen.
 static void check_copies(const Run *run) {
     const ParamSet *ps = &run->model.params;
     uint64_t copied = 0;
     comm_check_same(run->mesh.replicas, params_hash(ps), "weights of ranks with the same share");
     for (int i = 0; i < ps->count; i++) {
         const Param *p = &ps->rows[i];
-        if (p->tp_axis < 0) copied += hash64(p->data, p->count * sizeof(real)) * (uint64_t)(2 * i + 1);
+        if (p->tp_axis < 0)
+            copied += hash64(p->data, p->count * sizeof(real)) * (uint64_t)(2 * i + 1);
     }
     comm_check_same(run->mesh.tp_axis, copied, "weights that tensor parallelism does not split");
 }
@@ -243,7 +245,8 @@ Status run_resume(Run *run) {
     int64_t step;
     TRY(checkpoint_find(&run->mesh, dir, &step));
     if (step < 0) {
-        TRY(agree(run->mesh.rank == 0 ? check_unsaved(run->cfg.train.run_dir) : OK, run->mesh.world));
+        TRY(agree(run->mesh.rank == 0 ? check_unsaved(run->cfg.train.run_dir) : OK,
+                  run->mesh.world));
         return run_reset(run);
     }
     Tables t = {0};

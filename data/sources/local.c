@@ -50,7 +50,8 @@ static void doc_take(Local *l, bool *full, uint64_t id, const char *title, Slice
 // --- records ---
 
 // One record of a file. `here` names file and line, as people edit these files by hand.
-static Status record_take(Local *l, bool *full, const JsonAt *record, uint64_t id, const char *here) {
+static Status record_take(Local *l, bool *full, const JsonAt *record, uint64_t id,
+                          const char *here) {
     char fallback[96];
     snprintf(fallback, sizeof fallback, "%.90s", last_part(here));
     const char *title = fallback;

@@ -68,10 +68,11 @@ typedef struct NormaliseCounts {
 // invalid UTF-8 becomes U+FFFD. Idempotent. Returns malloc'ed NUL-terminated text, its length in
 // *out_bytes; counts may be NULL. NULL: out of memory.
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts);
-// The same for a text that goes on: it may end in blanks, and in as many line ends as may stand inside
-// of a document. A beginning of a normalised document stays as it is.
+// The same for a text that goes on: it may end in blanks, and in as many line ends as may stand
+// inside of a document. A beginning of a normalised document stays as it is.
 char *normalise_beginning(const char *text, size_t bytes, size_t *out_bytes);
 // In place over a list; drops documents that are empty or more than a share of max_invalid of whose
 // bytes are invalid (ids of the others do not change).
 Status docs_normalise(DocList *docs, double max_invalid, NormaliseCounts *counts) CHECKED;
-void cleaning_add(Cleaning *c, const NormaliseCounts *n);  // what normalising left out and took away
+void cleaning_add(Cleaning *c,
+                  const NormaliseCounts *n);  // what normalising left out and took away

@@ -5,8 +5,8 @@
 
 struct KvCache {
     int B, width, window;
-    int capacity;  // tokens a row
-    int *length;   // (B) tokens held
+    int capacity;         // tokens a row
+    int *length;          // (B) tokens held
     real *keys, *values;  // (B, capacity, width)
 };
 
@@ -70,7 +70,8 @@ static Status grow(KvCache *c, int capacity) {
     return OK;
 }
 
-// Dropping moves a window's tokens: done once in a window's length, it costs no more than appending them did.
+// Dropping moves a window's tokens: done once in a window's length, it costs no more than appending
+// them did.
 static void drop_unseen(KvCache *c) {
     for (int b = 0; b < c->B; b++) {
         int keep = needed(c, b);
@@ -161,8 +162,8 @@ Status kvcache_load_row(KvCache *c, int row, const char *from, size_t bytes) {
     if (bytes >= sizeof length) memcpy(&length, from, sizeof length);
     size_t token = 2 * (size_t)c->width * sizeof(real), left = bytes - sizeof length;
     if (length < 0 || left % token != 0 || left / token != (size_t)length || length > INT32_MAX)
-        FAIL(E_FORMAT, "was it saved by this model?", "%zu bytes are no row of keys and values of %d reals a token",
-             bytes, c->width);
+        FAIL(E_FORMAT, "was it saved by this model?",
+             "%zu bytes are no row of keys and values of %d reals a token", bytes, c->width);
     TRY(row_reserve(c, row, (int)length));
     row_take(c, row, from + sizeof length, from + sizeof length + left / 2, (int)length);
     return OK;

@@ -53,8 +53,8 @@ static Status lightning_layer_open(Model *m, Layer *layer) {
     own->theta = -1;
     if (!c->layer_lrpe[layer->index]) return OK;
     layer_param_name(name, sizeof name, m, layer->index, "lrpe.theta");
-    own->theta = params_add_split(&m->params, name, 3, (int[]){c->heads, 1, c->head_size}, INIT_LRPE,
-                                  0, 0, 1);
+    own->theta = params_add_split(&m->params, name, 3, (int[]){c->heads, 1, c->head_size},
+                                  INIT_LRPE, 0, 0, 1);
     return OK;
 }
 
@@ -93,7 +93,9 @@ static void lightning_costs(MixerCosts *c, const Model *m, const Layer *layer, i
     *c = (MixerCosts){.flops = 4 * state, .state = state * sizeof(real)};
     if (m->mesh == NULL || m->mesh->sp == 1) return;
     c->rounds = rounds_of(m->mesh);
-    int sends = m->mesh->sp_linear == SP_LASP2 ? m->mesh->sp - 1 : m->mesh->sp_linear == SP_LASP ? 1 : c->rounds;
+    int sends = m->mesh->sp_linear == SP_LASP2  ? m->mesh->sp - 1
+                : m->mesh->sp_linear == SP_LASP ? 1
+                                                : c->rounds;
     c->exchanged = sends * c->state;
 }
 
@@ -206,7 +208,8 @@ static Status lightning_load_row(void *state, int row, const char *from, size_t 
 const MixerOps MIXER_LIGHTNING = {
     .letter = 'L',
     .name = "lightning",
-    .mixes = "all tokens of the document before it, weighted by q.k and an exponential decay a head",
+    .mixes =
+        "all tokens of the document before it, weighted by q.k and an exponential decay a head",
     .fits_tp = any_tp,
     .open = lightning_layer_open,
     .close = lightning_layer_close,

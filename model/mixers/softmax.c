@@ -16,8 +16,8 @@ typedef struct Own {
 } Own;
 
 static int add_projection(Model *m, const Layer *layer, int which, const int dim[2]) {
-    static const char *const PART[PROJECTIONS] = {"q_proj.weight", "k_proj.weight",
-                                                  "v_proj.weight", "o_proj.weight"};
+    static const char *const PART[PROJECTIONS] = {"q_proj.weight", "k_proj.weight", "v_proj.weight",
+                                                  "o_proj.weight"};
     char name[PARAM_NAME_BYTES];
     layer_param_name(name, sizeof name, m, layer->index, PART[which]);
     return params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std,
@@ -78,7 +78,8 @@ static Status check_ulysses(const ModelConfig *m, const Mesh *mesh) {
 
 // ---- costs -------------------------------------------------------------------------------------
 
-// docs/parallelism.md, of the rank with the largest chunk: [k | v] of its own rows, or of what is passed on.
+// docs/parallelism.md, of the rank with the largest chunk: [k | v] of its own rows, or of what is
+// passed on.
 static void exchange_costs(MixerCosts *c, const Model *m, const Own *own, int T, double width) {
     const Mesh *mesh = m->mesh;
     double chunk = (double)split_count((size_t)T, mesh->sp, 0), S = mesh->sp;
@@ -164,7 +165,7 @@ static Status state_load_row(void *state, int row, const char *from, size_t byte
     return kvcache_load_row(state, row, from, bytes);
 }
 
-#define SOFTMAX_ROW                                                                          \
+#define SOFTMAX_ROW                                                                                \
     .check = check_head, .fits_tp = fits_tp, .close = layer_close, .forward = softmax_mix,         \
     .costs = softmax_costs, .state_open = state_open, .state_close = state_close,                  \
     .state_reserve = state_reserve, .state_copy_row = state_copy_row, .state_bytes = state_bytes,  \
@@ -177,8 +178,9 @@ const MixerOps MIXER_SOFTMAX = {.letter = 'N',
                                 .check_sp = check_ulysses,
                                 .open = softmax_layer_open,
                                 SOFTMAX_ROW};
-const MixerOps MIXER_WINDOW = {.letter = 'W',
-                               .name = "sliding window",
-                               .mixes = "the last model.window tokens of the document, by softmax of q.k",
-                               .open = window_layer_open,
-                               SOFTMAX_ROW};
+const MixerOps MIXER_WINDOW = {
+    .letter = 'W',
+    .name = "sliding window",
+    .mixes = "the last model.window tokens of the document, by softmax of q.k",
+    .open = window_layer_open,
+    SOFTMAX_ROW};

@@ -66,7 +66,8 @@ static int dense_ld(const AttentionDims *d) {
     return d->H * d->D;
 }
 
-// Scores and values. Where not, each product alone is small, too: BLAS does not take threads of its own.
+// Scores and values. Where not, each product alone is small, too: BLAS does not take threads of its
+// own.
 static bool tasks_feed_threads(const AttentionDims *d) {
     return products_feed_threads((double)d->B * d->H * d->Tq * d->Tk * 2 * d->D);
 }

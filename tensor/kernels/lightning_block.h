@@ -35,7 +35,8 @@ typedef struct LightningGradients {
 } LightningGradients;
 
 size_t lightning__blocks(const LightningDims *d);  // of a row
-bool lightning__feeds_threads(const LightningDims *d);  // whether the B*H tasks are worth several threads
+bool lightning__feeds_threads(
+    const LightningDims *d);  // whether the B*H tasks are worth several threads
 // The index-th of B*H tasks. Scratch is the calling thread's part of `scratch`.
 LightningTask lightning__task(const LightningDims *d, int index, const real *q, const real *k,
                               const real *v, real *scratch);

@@ -384,7 +384,8 @@ Test(config, a_table_that_contradicts_itself_is_a_bug, .exit_code = 70) {
 Test(config, a_default_out_of_range_is_a_bug, .exit_code = 70) {
     if (freopen("/dev/null", "w", stderr) == NULL) _Exit(1);
     Optim target;
-    static const Field FAR[] = {{"a", CFG_F64, offsetof(Optim, lr), 0, 1, "2", NULL, "", "", KEY_FIXED}};
+    static const Field FAR[] = {
+        {"a", CFG_F64, offsetof(Optim, lr), 0, 1, "2", NULL, "", "", KEY_FIXED}};
     Section section = {FAR, 1, &target};
     config_free(config_new(&section, 1));
 }

@@ -194,7 +194,8 @@ Test(file, a_failed_write_leaves_the_old_file_and_no_rest) {
     Status st = file_write(path, data, 1 << 20);
     setrlimit(RLIMIT_FSIZE, &before);
     cr_expect_eq(st, E_IO);
-    cr_expect(strstr(err_message(), "keep.sterna-tmp: File too large") != NULL, "%s", err_message());
+    cr_expect(strstr(err_message(), "keep.sterna-tmp: File too large") != NULL, "%s",
+              err_message());
     cr_expect_not(path_exists(temporary));
     expect_content(path, "old");
     free(data);

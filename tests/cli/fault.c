@@ -1,5 +1,6 @@
-// Preloaded by errors.sh: system calls on some paths fail. FAULT="CALL:PART:ERRNO ...": every call of this kind on a path that
-// holds PART; calls: open stat mkdir write fsync rename. FAULT_WHILE=FILE: only as long as this file is there.
+// Preloaded by errors.sh: system calls on some paths fail. FAULT="CALL:PART:ERRNO ...": every call
+// of this kind on a path that holds PART; calls: open stat mkdir write fsync rename.
+// FAULT_WHILE=FILE: only as long as this file is there.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -32,7 +33,9 @@ static bool is_on(void) {
 static bool fails(const char *call, const char *path) {
     const char *at = getenv("FAULT");
     char kind[16], part[256], error[16];
-    for (int n = 0; at != NULL && sscanf(at, " %15[^:]:%255[^:]:%15s%n", kind, part, error, &n) == 3; at += n) {
+    for (int n = 0;
+         at != NULL && sscanf(at, " %15[^:]:%255[^:]:%15s%n", kind, part, error, &n) == 3;
+         at += n) {
         if (strcmp(kind, call) != 0 || strstr(path, part) == NULL || !is_on()) continue;
         fprintf(stderr, "fails here: %s %s\n", call, path);
         for (size_t i = 0; i < sizeof ERRORS / sizeof ERRORS[0]; i++)

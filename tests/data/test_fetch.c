@@ -210,7 +210,8 @@ Test(fetch, a_disk_that_takes_no_more_is_another_failure_than_the_network) {
     Status st = rig_fetch(&r, "/good");
     setrlimit(RLIMIT_FSIZE, &before);
     cr_assert_eq(st, E_IO, "%s", err_message());
-    cr_assert_not_null(strstr(err_message(), "file.sterna-part: File too large"), "%s", err_message());
+    cr_assert_not_null(strstr(err_message(), "file.sterna-part: File too large"), "%s",
+                       err_message());
     cr_assert_eq(r.report.tries, 1);
     cr_assert_eq(remove(r.part), 0);
 

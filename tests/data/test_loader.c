@@ -368,7 +368,8 @@ static void check_chunks(Fixture *f, int sp, int rank, int64_t *valid) {
 }
 
 Test(loader, serves_chunks_of_rows) {
-    for (int T = 3; T <= 1100; T = 3 * T + 2) {  // from less than sp tokens to more than one look-ahead
+    for (int T = 3; T <= 1100;
+         T = 3 * T + 2) {  // from less than sp tokens to more than one look-ahead
         Fixture f;
         fixture_open(&f, NULL, T);
         for (int sp = 2; sp <= 5; sp++) {

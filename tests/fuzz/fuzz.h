@@ -1,5 +1,6 @@
-// Fuzz targets: one function for each parser, which takes any bytes, calls the parser and asserts what must hold of its
-// result. The same functions run under libFuzzer (libfuzzer.c, run.sh) and over a list of files (replay.c, ctest).
+// Fuzz targets: one function for each parser, which takes any bytes, calls the parser and asserts
+// what must hold of its result. The same functions run under libFuzzer (libfuzzer.c, run.sh) and
+// over a list of files (replay.c, ctest).
 #pragma once
 
 #include <stddef.h>
@@ -9,19 +10,22 @@
 #include "base/status.h"
 
 typedef void FuzzRun(const uint8_t *data, size_t bytes);
-// Hands inputs to fuzz_seed that a writer of the program makes, so that they follow every change of a format.
+// Hands inputs to fuzz_seed that a writer of the program makes, so that they follow every change of
+// a format.
 typedef void FuzzSeeds(void);
 
 typedef struct FuzzTarget {
     const char *name;
     FuzzRun *run;
     FuzzSeeds *seeds;  // NULL: none
-    // More of them: glob patterns below the source tree, separated by blanks; "A+B" are the parts of one input.
+    // More of them: glob patterns below the source tree, separated by blanks; "A+B" are the parts
+    // of one input.
     const char *files;
 } FuzzTarget;
 
 // Rows of all targets_*.c, each list ends with a NULL name.
-extern const FuzzTarget BASE_TARGETS[], TOKENIZER_TARGETS[], TEXT_TARGETS[], SOURCE_TARGETS[], MODEL_TARGETS[];
+extern const FuzzTarget BASE_TARGETS[], TOKENIZER_TARGETS[], TEXT_TARGETS[], SOURCE_TARGETS[],
+    MODEL_TARGETS[];
 const FuzzTarget *fuzz_find(const char *name);  // NULL: unknown
 void fuzz_each(void (*visit)(const FuzzTarget *t, void *user), void *user);
 

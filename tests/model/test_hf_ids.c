@@ -1,5 +1,5 @@
-// Ids of config.json and generation_config.json: one or a list, absent, null, beyond the vocabulary; what is written is
-// read back.
+// Ids of config.json and generation_config.json: one or a list, absent, null, beyond the
+// vocabulary; what is written is read back.
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,12 +35,16 @@ static Status read_with(ModelConfig *m, bool llama, const char *members, const c
     char text[1024], path[PATH_BYTES];
     if (llama)
         snprintf(text, sizeof text,
-                 "{\"model_type\":\"llama\",\"vocab_size\":64,\"hidden_size\":12,\"num_hidden_layers\":1,"
-                 "\"num_attention_heads\":2,\"intermediate_size\":20%s}", members);
+                 "{\"model_type\":\"llama\",\"vocab_size\":64,\"hidden_size\":12,\"num_hidden_"
+                 "layers\":1,"
+                 "\"num_attention_heads\":2,\"intermediate_size\":20%s}",
+                 members);
     else
-        snprintf(text, sizeof text,
-                 "{\"model_type\":\"transnormer\",\"vocab_size\":64,\"decoder_embed_dim\":12,"
-                 "\"decoder_layers\":1,\"decoder_attention_heads\":2,\"linear_use_lrpe_list\":[1]%s}", members);
+        snprintf(
+            text, sizeof text,
+            "{\"model_type\":\"transnormer\",\"vocab_size\":64,\"decoder_embed_dim\":12,"
+            "\"decoder_layers\":1,\"decoder_attention_heads\":2,\"linear_use_lrpe_list\":[1]%s}",
+            members);
     put("config.json", text);
     put("generation_config.json", generation);
     path_join(path, dir, "config.json");
@@ -109,18 +113,25 @@ static void expect_refused(const char *members, const char *generation, const ch
     ModelConfig m;
     cr_assert_eq(read_with(&m, true, members, generation), E_FORMAT, "%s, %s", members, generation);
     cr_assert_not_null(strstr(err_message(), part), "'%s' is not in: %s", part, err_message());
-    cr_assert_not_null(strstr(err_message(), generation == NULL ? "/config.json" : "/generation_config.json"), "%s",
-                       err_message());
+    cr_assert_not_null(
+        strstr(err_message(), generation == NULL ? "/config.json" : "/generation_config.json"),
+        "%s", err_message());
     cr_assert(err_hint()[0] != '\0');
 }
 
 Test(hf_ids, what_is_no_id_of_the_vocabulary_is_refused_with_its_place) {
-    const char *bad[][2] = {{"64", " = 64"},           {"-2", " = -2"},
-                            {"\"7\"", " = \"7\""},      {"1.5", " = 1.5"},
-                            {"true", " = true"},       {"{}", "eos_token_id = "},
-                            {"[]", "a list with an id"}, {"[7,64]", "[1] = 64"},
-                            {"[-1]", "[0] = -1"},      {"[7,null]", "[1] = null"},
-                            {"[[7]]", "eos_token_id[0] = "}, {"4294967303", " = 4294967303"}};
+    const char *bad[][2] = {{"64", " = 64"},
+                            {"-2", " = -2"},
+                            {"\"7\"", " = \"7\""},
+                            {"1.5", " = 1.5"},
+                            {"true", " = true"},
+                            {"{}", "eos_token_id = "},
+                            {"[]", "a list with an id"},
+                            {"[7,64]", "[1] = 64"},
+                            {"[-1]", "[0] = -1"},
+                            {"[7,null]", "[1] = null"},
+                            {"[[7]]", "eos_token_id[0] = "},
+                            {"4294967303", " = 4294967303"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char members[128], generation[128];
         snprintf(members, sizeof members, ",\"eos_token_id\":%s", bad[i][0]);
@@ -128,7 +139,8 @@ Test(hf_ids, what_is_no_id_of_the_vocabulary_is_refused_with_its_place) {
         expect_refused(members, NULL, bad[i][1]);
         expect_refused("", generation, bad[i][1]);
     }
-    expect_refused(",\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", NULL, "at most 16");
+    expect_refused(",\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", NULL,
+                   "at most 16");
     expect_refused(",\"bos_token_id\":[1]", NULL, "bos_token_id");
     expect_refused(",\"pad_token_id\":64", NULL, "pad_token_id = 64");
     expect_refused("", "[]", "an object is expected");

@@ -1,4 +1,5 @@
-// The cache of keys and values: what a token may see is there, what none may see any more takes no memory.
+// The cache of keys and values: what a token may see is there, what none may see any more takes no
+// memory.
 #include <criterion/criterion.h>
 
 #include <stdlib.h>
@@ -13,7 +14,8 @@ static real key_of(int row, int64_t token, int i) {
 }
 
 static void append(KvCache *c, int64_t token, int T) {
-    real *keys = malloc(sizeof(real) * B * WIDTH * (size_t)T), *values = malloc(sizeof(real) * B * WIDTH * (size_t)T);
+    real *keys = malloc(sizeof(real) * B * WIDTH * (size_t)T),
+         *values = malloc(sizeof(real) * B * WIDTH * (size_t)T);
     for (int b = 0; b < B; b++)
         for (int t = 0; t < T; t++)
             for (int i = 0; i < WIDTH; i++) {
@@ -30,7 +32,8 @@ static void expect_last(const KvCache *c, int row, int count, int64_t end) {
     CacheView v = kvcache_view(c);
     cr_assert_geq(v.length[row], count);
     for (int t = 0; t < count; t++) {
-        size_t at = ((size_t)row * (size_t)v.capacity + (size_t)(v.length[row] - count + t)) * WIDTH;
+        size_t at =
+            ((size_t)row * (size_t)v.capacity + (size_t)(v.length[row] - count + t)) * WIDTH;
         for (int i = 0; i < WIDTH; i++) {
             cr_assert_eq(v.keys[at + (size_t)i], key_of(row, end - count + t, i));
             cr_assert_eq(v.values[at + (size_t)i], -key_of(row, end - count + t, i));

@@ -64,7 +64,8 @@ Test(meshes, divide_what_each_rank_holds) {
     double flops = model_flops_per_token(&whole);
     model_close(&whole);
     for (int rank = 0; rank < 3; rank++) {
-        cr_assert_eq(open_on(&part, SMALL "model.layers=2 model.pattern=LN", &mesh, 1, 3, rank), OK);
+        cr_assert_eq(open_on(&part, SMALL "model.layers=2 model.pattern=LN", &mesh, 1, 3, rank),
+                     OK);
         cr_assert(part.params.total + 100 > all / 3 && part.params.total < all / 3 + 600);
         cr_assert(model_parameters(&part) == elements && model_flops_per_token(&part) == flops);
         model_close(&part);

@@ -12,9 +12,9 @@
 #include "tensor/start.h"
 
 // A table that is not linked is NULL.
-static const MpiCase *const TABLES[] = {CASES_PARALLEL, CASES_DATA,    CASES_CHECKPOINT, CASES_CLASSES,
-                                        CASES_BLOCKS,   CASES_DIVERGED, CASES_LAYOUTS,
-                                        CASES_COSTS,    CASES_WINDOWS,  CASES_LAUNCH};
+static const MpiCase *const TABLES[] = {
+    CASES_PARALLEL, CASES_DATA,    CASES_CHECKPOINT, CASES_CLASSES, CASES_BLOCKS,
+    CASES_DIVERGED, CASES_LAYOUTS, CASES_COSTS,      CASES_WINDOWS, CASES_LAUNCH};
 enum { TABLE_COUNT = sizeof TABLES / sizeof *TABLES };
 
 // Known only to case_fail: a check must name its rank, and its callers are too deep to pass it.

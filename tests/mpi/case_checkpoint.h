@@ -28,8 +28,8 @@ void fixture_close(Fixture *f);                        // Collective
 // Collective(mesh). By f->parts, which may be replaced; only `held` is filled.
 Status fixture_save(Fixture *f, const Mesh *mesh, int64_t step, int keep);
 void fixture_load(Fixture *f, const Mesh *mesh, int64_t step, int saved_by);
-void fixture_save_fails(Fixture *f, Status want);      // of step 2, everywhere and without a trace
+void fixture_save_fails(Fixture *f, Status want);  // of step 2, everywhere and without a trace
 void slices_mark(bool *wanted, const SliceTable *table, const real *data);
 void step_file(char out[PATH_BYTES], const Fixture *f, int64_t step, const char *name);
 Mesh mesh_alone(const Mesh *mesh);
-void file_flip(const char *path, long at);             // one bit; at < 0: from the end
+void file_flip(const char *path, long at);  // one bit; at < 0: from the end

@@ -9,7 +9,7 @@
 
 // Layers of the pattern LNLW, the first with LRPE; sizes as grid_run.c sets them.
 enum { C = 96, H = 12, D = 8, WINDOW = 70, HALF_LAYERS = 8 };
-static const int STATE_WIDTH[] = {2 * D * D, D * D};  // A x E of the two L layers
+static const int STATE_WIDTH[] = {2 * D * D, D *D};  // A x E of the two L layers
 
 typedef struct Costs {
     double calls[COMM_USE_COUNT], reals[COMM_USE_COUNT];  // sent to others
@@ -45,7 +45,8 @@ static int rounds(int size) {
 static void state_costs(const Pass *p, CommUse use, int place, double state) {
     int S = p->m->sp;
     if (p->m->sp_linear == SP_LASP2) add(p, use, 1, (S - 1) * state);
-    if (p->m->sp_linear == SP_LASP) add(p, use, (place > 0) + (place < S - 1), place < S - 1 ? state : 0);
+    if (p->m->sp_linear == SP_LASP)
+        add(p, use, (place > 0) + (place < S - 1), place < S - 1 ? state : 0);
     if (p->m->sp_linear != SP_LASP2_SCAN) return;
     for (int d = 1; d < S; d *= 2) add(p, use, 0, place + d < S ? state : 0);
     add(p, use, rounds(S), 0);
@@ -55,8 +56,8 @@ static void state_costs(const Pass *p, CommUse use, int place, double state) {
 
 // Rows of rank `owner` in the halo of rank `p`.
 static int halo(const Pass *p, int owner, int of) {
-    int low = p->bound[of] - WINDOW + 1 > p->bound[owner] ? p->bound[of] - WINDOW + 1
-                                                          : p->bound[owner];
+    int low =
+        p->bound[of] - WINDOW + 1 > p->bound[owner] ? p->bound[of] - WINDOW + 1 : p->bound[owner];
     int high = p->bound[owner + 1] < p->bound[of] ? p->bound[owner + 1] : p->bound[of];
     return owner < of && low < high ? high - low : 0;
 }
@@ -150,7 +151,8 @@ static Costs step_costs(const Run *run, const Rows *rows, bool recompute) {
     return costs;
 }
 
-static void check_use(const Mesh *m, CommUse use, const CommStat *before, double calls, double bytes) {
+static void check_use(const Mesh *m, CommUse use, const CommStat *before, double calls,
+                      double bytes) {
     CommStat now = comm_stat(use);
     if (now.bytes - before->bytes == bytes &&
         (calls < 0 || (double)(now.calls - before->calls) == calls))
@@ -202,5 +204,5 @@ static void exchanges_cost_what_is_written(const Mesh *mesh) {
     each_grid(mesh, check_all_costs, NULL);
 }
 
-const MpiCase CASES_COSTS[] = {
-    {"exchanges_cost_what_is_written", exchanges_cost_what_is_written}, {NULL, NULL}};
+const MpiCase CASES_COSTS[] = {{"exchanges_cost_what_is_written", exchanges_cost_what_is_written},
+                               {NULL, NULL}};

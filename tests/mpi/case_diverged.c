@@ -133,7 +133,8 @@ static void case_other_type(const Mesh *mesh) {
     fixture_close(&f);
 }
 
-// A directory under another step's name is none of that step's, nor is it damaged: somebody else moves it.
+// A directory under another step's name is none of that step's, nor is it damaged: somebody else
+// moves it.
 static void case_other_name(const Mesh *mesh) {
     Fixture f;
     int64_t step;

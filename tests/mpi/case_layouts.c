@@ -20,7 +20,7 @@ static const double STEP_LOSS_MOST = 1e-6, STEP_NORM_MOST = 5e-6;
 
 // What one rank alone computes: all others are compared with it.
 typedef struct Truth {
-    ParamSet params;                 // grad: the sum over the batch at the first step
+    ParamSet params;  // grad: the sum over the batch at the first step
     double loss[STEPS], norm[STEPS];
 } Truth;
 
@@ -37,7 +37,9 @@ static void truth_open(Truth *t, const Mesh *mesh, const Setup *s) {
     Run *run = calloc(1, sizeof *run);
     Mesh alone = alone_of(mesh);
     StepResult r;
-    run_on(run, rows, &alone, &(Setup){.tied = s->tied, .llama = s->llama, .kv_heads = s->kv_heads, .vocab = s->vocab});
+    run_on(
+        run, rows, &alone,
+        &(Setup){.tied = s->tied, .llama = s->llama, .kv_heads = s->kv_heads, .vocab = s->vocab});
     size_t bytes = run->model.params.total * sizeof(real);
     real *grad = calloc(run->model.params.total, sizeof *grad);
     for (int i = 0; i < s->steps && mesh->rank == 0; i++) {
@@ -224,8 +226,8 @@ static void check_failing_step(Run *run, FailingRows *f, int culprit, int micro_
     char expected[64];
     StepResult r;
     uint64_t before = params_hash(&run->model.params);
-    snprintf(expected, sizeof expected, m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone",
-             culprit);
+    snprintf(expected, sizeof expected,
+             m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone", culprit);
     f->left = m->rank == culprit ? micro_batch : -1;
     CHECK(train_step(run, &r) == E_IO);
     CHECK(strcmp(err_message(), expected) == 0);
@@ -265,10 +267,10 @@ static void loader_failure_reaches_all_ranks(const Mesh *mesh) {
     params_free(&truth.params);
 }
 
-const MpiCase CASES_LAYOUTS[] = {{"layouts_agree_on_gradients", layouts_agree_on_gradients},
-                                 {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
-                                 {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
-                                 {"layouts_agree_on_grouped_heads", layouts_agree_on_grouped_heads},
-                                 {"loader_failure_reaches_all_ranks",
-                                  loader_failure_reaches_all_ranks},
-                                 {NULL, NULL}};
+const MpiCase CASES_LAYOUTS[] = {
+    {"layouts_agree_on_gradients", layouts_agree_on_gradients},
+    {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
+    {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
+    {"layouts_agree_on_grouped_heads", layouts_agree_on_grouped_heads},
+    {"loader_failure_reaches_all_ranks", loader_failure_reaches_all_ranks},
+    {NULL, NULL}};

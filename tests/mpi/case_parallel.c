@@ -74,8 +74,9 @@ static void mesh_refuses_what_does_not_fit(const Mesh *mesh) {
     Mesh m;
     CHECK(mesh_open(&m, &(ParallelConfig){.dp = mesh->size + 1, .sp = 1, .tp = 1}) == E_LAUNCH);
     char equation[160];
-    snprintf(equation, sizeof equation, "parallel.dp %d x parallel.sp 1 x parallel.tp 1 = %d ranks, but %d w",
-             mesh->size + 1, mesh->size + 1, mesh->size);
+    snprintf(equation, sizeof equation,
+             "parallel.dp %d x parallel.sp 1 x parallel.tp 1 = %d ranks, but %d w", mesh->size + 1,
+             mesh->size + 1, mesh->size);
     CHECK(strstr(err_message(), equation) != NULL);
     CHECK(m.world == NULL);
     CHECK(mesh_open(&m, &(ParallelConfig){.dp = 1 << 30, .sp = 1, .tp = 1}) == E_LAUNCH);

@@ -1,4 +1,5 @@
-// Evaluation in windows: short documents packed together, long ones cut, on any grid, are what each document is alone.
+// Evaluation in windows: short documents packed together, long ones cut, on any grid, are what each
+// document is alone.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,10 @@ static const double LOSS_MOST = 1e-12;
 static const double LOSS_MOST = 1e-6;
 #endif
 
-// An end alone, as long as a window with and without its end, one more, twice as long and one more, and many that
-// share a window, at last unevenly.
-static const int LENGTHS[] = {5, 1, 31, 32, 33, 2, 3, 62, 63, 64, 1, 1, 9, 100, 4, 4, 4, 4, 4, 17, 14, 2, 31, 1, 7};
+// An end alone, as long as a window with and without its end, one more, twice as long and one more,
+// and many that share a window, at last unevenly.
+static const int LENGTHS[] = {5,   1, 31, 32, 33, 2, 3,  62, 63, 64, 1, 1, 9,
+                              100, 4, 4,  4,  4,  4, 17, 14, 2,  31, 1, 7};
 enum { DOCS = sizeof LENGTHS / sizeof LENGTHS[0] };
 
 typedef struct Made {
@@ -31,14 +33,16 @@ typedef struct Made {
 static void made_open(Made *m) {
     WordCount *words = wordcount_new();
     const char *const specials[] = {"<pad>", "<bos>", "<eos>"};
-    for (int i = 0; i < 30; i++) wordcount_add(words, "several bytes", (size_t)(2 + i % 11), 40 - i);
+    for (int i = 0; i < 30; i++)
+        wordcount_add(words, "several bytes", (size_t)(2 + i % 11), 40 - i);
     BpeTrainConfig cfg = {VOCAB, 1, 0, specials, 3};
     CHECK(bpe_train(&m->bpe, words, &cfg) == OK && bpe_vocab(m->bpe) > 259);
     wordcount_free(words);
     int64_t count = 0;
     for (int d = 0; d < DOCS; d++) {
         for (int i = 0; i < LENGTHS[d]; i++, count++)
-            m->ids[count] = 3 + (int32_t)(rng_u64(5, STREAM_TEST, (uint64_t)count) % (uint64_t)(bpe_vocab(m->bpe) - 3));
+            m->ids[count] = 3 + (int32_t)(rng_u64(5, STREAM_TEST, (uint64_t)count) %
+                                          (uint64_t)(bpe_vocab(m->bpe) - 3));
         m->ids[count - 1] = END;
         m->ends[d] = (uint64_t)count;
     }
@@ -52,12 +56,15 @@ static double loss_alone(Run *run, const int32_t *ids, int n, bool starts) {
     uint8_t start[WINDOW] = {starts};
     for (int i = 0; i < n; i++) pos[i] = i;
     Batch b = {.seq = {.B = 1, .T = n, .pos = pos, .first = first, .start = start},
-               .tokens = ids, .targets = ids + 1, .valid = n};
+               .tokens = ids,
+               .targets = ids + 1,
+               .valid = n};
     tape_begin(run->tape, false);
     return tensor_item(model_loss(run->tape, &run->model, &b, NULL));
 }
 
-// The slow and obvious way, on one rank: each document in pieces of a window, the targets before `count`.
+// The slow and obvious way, on one rank: each document in pieces of a window, the targets before
+// `count`.
 static WindowSum truth(Run *run, const Made *m, int64_t count) {
     WindowSum sum = {0};
     int64_t begin = 0;
@@ -65,7 +72,8 @@ static WindowSum truth(Run *run, const Made *m, int64_t count) {
         int64_t end = (int64_t)m->ends[d] < count ? (int64_t)m->ends[d] : count;
         for (int64_t at = begin; at < end - 1; at += WINDOW) {
             int64_t left = end - 1 - at;
-            sum.nats += loss_alone(run, m->ids + at, left < WINDOW ? (int)left : WINDOW, at == begin);
+            sum.nats +=
+                loss_alone(run, m->ids + at, left < WINDOW ? (int)left : WINDOW, at == begin);
         }
         for (int64_t i = begin + 1; i < end; i++) {
             size_t bytes;

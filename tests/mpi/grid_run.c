@@ -91,7 +91,8 @@ static void config_set_all(RunConfig *cfg, const Setup *s) {
     Config *c = config_new(sections, RUN_SECTIONS);
     char text[1024], *save = NULL;
     snprintf(text, sizeof text,
-             "%s model.tied=%s model.recompute=%s model.family=%s model.kv_heads=%d model.vocab=%d train.seq=%d "
+             "%s model.tied=%s model.recompute=%s model.family=%s model.kv_heads=%d model.vocab=%d "
+             "train.seq=%d "
              "train.batch_tokens=%d train.micro_rows=%d train.steps=1000 train.eval_seq=1 "
              "schedule.kind=constant schedule.lr=1e-3 schedule.warmup=0 train.clip=1",
              SETTINGS, s->tied ? "true" : "false", s->recompute ? "true" : "false",
@@ -144,4 +145,3 @@ void each_grid(const Mesh *world, GridFn fn, void *user) {
         }
     }
 }
-

@@ -7,7 +7,8 @@
 
 enum { ROWS = 5, T = 193, V = 257, MICRO_ROWS = 2, MAX_SP = 4 };
 
-// This rank's chunk of some rows of T tokens. Documents start on and off the borders of even chunks.
+// This rank's chunk of some rows of T tokens. Documents start on and off the borders of even
+// chunks.
 typedef struct Rows {
     int bound[MAX_SP + 1], rank, sp, vocab;
     int32_t tokens[ROWS * T], targets[ROWS * T];
@@ -22,7 +23,8 @@ typedef struct Setup {
     int steps;
 } Setup;
 
-// Opens model, optimiser, reducer and tape on the mesh, with `rows` as the source of batches. Collective(world).
+// Opens model, optimiser, reducer and tape on the mesh, with `rows` as the source of batches.
+// Collective(world).
 void run_on(Run *run, Rows *rows, const Mesh *mesh, const Setup *s);
 void run_end(Run *run);
 

@@ -171,9 +171,9 @@ static void check_shares(int ndim, const int *dim, int axis, int sections, int t
 
 Test(params, are_shared_out_by_tensor_parallelism) {
     for (int tp = 2; tp <= 4; tp++) {
-        check_shares(2, (int[]){7, 5}, 0, 1, tp);    // rows, uneven
-        check_shares(2, (int[]){24, 5}, 0, 4, tp);   // rows of sections
-        check_shares(2, (int[]){5, 7}, 1, 1, tp);    // columns, uneven
+        check_shares(2, (int[]){7, 5}, 0, 1, tp);   // rows, uneven
+        check_shares(2, (int[]){24, 5}, 0, 4, tp);  // rows of sections
+        check_shares(2, (int[]){5, 7}, 1, 1, tp);   // columns, uneven
         check_shares(3, (int[]){3, 1, 4}, 0, 1, tp);
     }
 }

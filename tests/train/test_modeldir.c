@@ -1,5 +1,5 @@
-// A model directory and what is asked of it: keys that agree or are left open are kept, others are refused by name,
-// and every origin is true.
+// A model directory and what is asked of it: keys that agree or are left open are kept, others are
+// refused by name, and every origin is true.
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,15 +24,19 @@ static void put(const char *name, const char *text) {
 static void dir_open(void) {
     snprintf(dir, sizeof dir, "/tmp/sterna_modeldir_XXXXXX");
     cr_assert_not_null(mkdtemp(dir));
-    put("config.json",
-        "{\"model_type\":\"transnormer\",\"vocab_size\":64,\"decoder_embed_dim\":32,\"decoder_layers\":4,"
-        "\"decoder_attention_heads\":4,\"glu_dim\":48,\"layer_pattern\":\"LNLN\",\"kv_heads\":2,\"window\":7,"
-        "\"linear_use_lrpe_list\":[1,0,0,0],\"norm_eps\":1e-5,\"pad_token_id\":null,\"bos_token_id\":3,"
-        "\"eos_token_id\":[9,8,5]}");
+    put("config.json", "{\"model_type\":\"transnormer\",\"vocab_size\":64,\"decoder_embed_dim\":32,"
+                       "\"decoder_layers\":4,"
+                       "\"decoder_attention_heads\":4,\"glu_dim\":48,\"layer_pattern\":\"LNLN\","
+                       "\"kv_heads\":2,\"window\":7,"
+                       "\"linear_use_lrpe_list\":[1,0,0,0],\"norm_eps\":1e-5,\"pad_token_id\":null,"
+                       "\"bos_token_id\":3,"
+                       "\"eos_token_id\":[9,8,5]}");
     char path[PATH_BYTES];
     real zero = 0;
     path_join(path, dir, "model.safetensors");
-    StSource s = {.t = {.name = "model.embed_tokens.weight", .dtype = DTYPE_F32, .ndim = 1, .dim = {1}}, .data = &zero};
+    StSource s = {
+        .t = {.name = "model.embed_tokens.weight", .dtype = DTYPE_F32, .ndim = 1, .dim = {1}},
+        .data = &zero};
     cr_assert_eq(st_write(path, &s, 1), OK, "%s", err_message());
     path_join(yaml, dir, "run.yaml");
 }
@@ -47,7 +51,8 @@ typedef struct Asked {
     Config *c;
 } Asked;
 
-// The file's lines first, then the words of the command line; both separated by spaces, either may be empty.
+// The file's lines first, then the words of the command line; both separated by spaces, either may
+// be empty.
 static Status ask(Asked *a, const char *file, const char *words) {
     static Section sections[2];
     char copy[512], *save = NULL;
@@ -57,7 +62,8 @@ static Status ask(Asked *a, const char *file, const char *words) {
     a->c = config_new(sections, 2);
     snprintf(copy, sizeof copy, "%s", file);
     for (char *s = copy; *s != '\0'; s++) *s = *s == ' ' ? '\n' : *s == '=' ? ':' : *s;
-    for (char *s = strchr(copy, ':'); s != NULL; s = strchr(s + 1, ':')) memmove(s + 2, s + 1, strlen(s)), s[1] = ' ';
+    for (char *s = strchr(copy, ':'); s != NULL; s = strchr(s + 1, ':'))
+        memmove(s + 2, s + 1, strlen(s)), s[1] = ' ';
     if (file[0] != '\0') {
         put("run.yaml", copy);
         cr_assert_eq(config_read_file(a->c, yaml), OK, "%s", err_message());
@@ -84,15 +90,17 @@ static void expect_accepted(const char *file, const char *words) {
     const char *const decided[] = {"model.width", "model.preset", "model.lrpe", "model.bos_id"};
     for (int i = 0; i < 4; i++) {
         const char *origin = config_origin(a.c, decided[i]);
-        cr_expect(strncmp(origin, "train.init: ", 12) == 0 && strstr(origin, "/config.json") != NULL, "%s: %s",
-                  decided[i], origin);
+        cr_expect(strncmp(origin, "train.init: ", 12) == 0 &&
+                      strstr(origin, "/config.json") != NULL,
+                  "%s: %s", decided[i], origin);
     }
     config_free(a.c);
 }
 
 Test(modeldir, what_agrees_is_accepted_however_it_is_written) {
     expect_accepted("", "");
-    expect_accepted("", "model.layers=4 model.width=32 model.kv_heads=2 model.norm_eps=1e-5 model.family=tnl");
+    expect_accepted(
+        "", "model.layers=4 model.width=32 model.kv_heads=2 model.norm_eps=1e-5 model.family=tnl");
     expect_accepted("model.layers=4 model.tied=true", "model.ffn=48");
     expect_accepted("", "model.pattern=LN");
     expect_accepted("", "model.pattern=LNLNL model.lrpe=first");
@@ -128,12 +136,15 @@ Test(modeldir, a_preset_binds_unless_the_command_line_brings_another_model) {
 
 Test(modeldir, what_the_model_leaves_open_is_taken) {
     Asked a;
-    cr_assert_eq(ask(&a, "", "model.block=16 model.recompute=true model.pad_id=6 model.eos_id=5"), OK, "%s", err_message());
+    cr_assert_eq(ask(&a, "", "model.block=16 model.recompute=true model.pad_id=6 model.eos_id=5"),
+                 OK, "%s", err_message());
     cr_expect(a.m.block == 16 && a.m.recompute && a.m.pad_id == 6 && a.m.bos_id == 3);
     cr_expect(a.m.eos_id == 5 && a.m.more_eos_count == 2);
-    cr_expect(model_config_ends(&a.m, 5) && model_config_ends(&a.m, 8) && model_config_ends(&a.m, 9));
+    cr_expect(model_config_ends(&a.m, 5) && model_config_ends(&a.m, 8) &&
+              model_config_ends(&a.m, 9));
     const char *const own[] = {"model.block", "model.recompute", "model.pad_id", "model.eos_id"};
-    for (int i = 0; i < 4; i++) cr_expect_str_eq(config_origin(a.c, own[i]), "command line", "%s", own[i]);
+    for (int i = 0; i < 4; i++)
+        cr_expect_str_eq(config_origin(a.c, own[i]), "command line", "%s", own[i]);
     config_free(a.c);
     cr_assert_eq(ask(&a, "", ""), OK);
     cr_expect_str_eq(config_origin(a.c, "model.block"), "default");
@@ -143,9 +154,11 @@ Test(modeldir, what_the_model_leaves_open_is_taken) {
 
 Test(modeldir, what_changes_no_tensor_is_done) {
     Asked a;
-    cr_assert_eq(ask(&a, "model.window=6", "model.norm_eps=1e-4 model.rope_base=500000 model.scale_embedding=false"),
+    cr_assert_eq(ask(&a, "model.window=6",
+                     "model.norm_eps=1e-4 model.rope_base=500000 model.scale_embedding=false"),
                  OK, "%s", err_message());
-    cr_expect(a.m.norm_eps == 1e-4 && a.m.rope_base == 500000 && !a.m.scale_embedding && a.m.window == 6);
+    cr_expect(a.m.norm_eps == 1e-4 && a.m.rope_base == 500000 && !a.m.scale_embedding &&
+              a.m.window == 6);
     cr_expect_str_eq(config_origin(a.c, "model.rope_base"), "command line");
     config_free(a.c);
 }
