@@ -93,6 +93,19 @@ static void scale_rows(int M, int N, real beta, real *C, int ldc) {
     }
 }
 
+// On one thread, unless it is worth all: OpenBLAS takes them for less, and its threads wait for one
+// another more often than panels do.
+static int threads_begin(double work) {
+    int threads = omp_get_max_threads();
+    bool alone = threads > 1 && !omp_in_parallel() && !products_feed_threads(work);
+    if (alone) omp_set_num_threads(1);
+    return alone ? threads : 0;
+}
+
+static void threads_end(int threads) {
+    if (threads > 0) omp_set_num_threads(threads);
+}
+
 void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A, int lda,
           const real *B, int ldb, real beta, real *C, int ldc) {
     ASSERT(M >= 0 && N >= 0 && K >= 0);
@@ -101,9 +114,11 @@ void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A
         scale_rows(M, N, beta, C, ldc);
         return;
     }
+    int threads = threads_begin((double)M * N * K);
     CBLAS_GEMM(CblasRowMajor, opa == GEMM_T ? CblasTrans : CblasNoTrans,
                opb == GEMM_T ? CblasTrans : CblasNoTrans, M, N, K, alpha, A, lda, B, ldb, beta, C,
                ldc);
+    threads_end(threads);
     count_product(M, N, K);
 }
 

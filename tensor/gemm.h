@@ -8,8 +8,8 @@
 
 typedef enum { GEMM_N = 0, GEMM_T = 1 } GemmOp;
 
-// C(M,N) = alpha * op(A)(M,K) * op(B)(K,N) + beta * C. Serial inside an OpenMP region, threaded
-// outside. M, N or K may be 0 (K = 0: C = beta * C).
+// C(M,N) = alpha * op(A)(M,K) * op(B)(K,N) + beta * C. Threaded outside of OpenMP regions
+// where it is worth it. M, N or K may be 0 (K = 0: C = beta * C).
 void gemm(GemmOp opa, GemmOp opb, int M, int N, int K, real alpha, const real *A, int lda,
           const real *B, int ldb, real beta, real *C, int ldc);
 

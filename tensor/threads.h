@@ -11,11 +11,12 @@
 
 #include "base/cores.h"
 
+// Work below these is done by one thread. Where a core is shared, a team waits for the thread that
+// is not running: thousands of small regions then cost more than all they gain alone
+// (docs/results.md, "Threads").
 enum {
-    ELEMENTS_FED = 1 << 14,  // elements a thread must have of work that reads and writes each once
-    PRODUCTS_LEAST =
-        1
-        << 18,  // multiply-adds up to which forking costs more than it gains; OpenBLAS's own limit
+    ELEMENTS_FED = 1 << 16,  // elements a thread must have of work that reads and writes each once
+    PRODUCTS_LEAST = 1 << 20,  // multiply-adds of a product
 };
 
 // Whether so many elements feed all threads.
