@@ -55,9 +55,14 @@ void textbuf_code_point(TextBuf *b, uint32_t code) {
     textbuf_add(b, utf8, n);
 }
 
+void textbuf_cut(TextBuf *b, size_t bytes) {
+    ASSERT(bytes <= b->bytes);
+    b->bytes = bytes;
+    if (b->text != NULL) b->text[bytes] = '\0';
+}
+
 void textbuf_clear(TextBuf *b) {
-    b->bytes = 0;
-    if (b->text != NULL) b->text[0] = '\0';
+    textbuf_cut(b, 0);
 }
 
 void textbuf_free(TextBuf *b) {

@@ -19,6 +19,7 @@ void textbuf_add(TextBuf *b, const char *text, size_t bytes);
 void textbuf_puts(TextBuf *b, const char *text);
 void textbuf_char(TextBuf *b, char c);
 void textbuf_code_point(TextBuf *b, uint32_t code);  // as UTF-8; invalid ones as U+FFFD
+void textbuf_cut(TextBuf *b, size_t bytes);          // back to so many bytes
 void textbuf_clear(TextBuf *b);                      // keeps the memory
 void textbuf_free(TextBuf *b);
 

@@ -160,8 +160,7 @@ static size_t tidy_lines(TextBuf *out, NormaliseCounts *counts) {
         to += line.bytes;
         blanks = 0;
     }
-    out->bytes = to;
-    if (out->text != NULL) out->text[to] = '\0';
+    textbuf_cut(out, to);
     return to == 0 ? 0 : blanks < MAX_BLANK_LINES ? blanks : MAX_BLANK_LINES;
 }
 

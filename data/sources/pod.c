@@ -195,8 +195,10 @@ static bool command_is(Slice paragraph, const char *name, Slice *argument) {
 static void formatted(Pod *p, Slice text) {
     size_t before = p->out->bytes;
     format(p->out, slice_trim(text), 0);
-    while (p->out->bytes > before && is_space(p->out->text[p->out->bytes - 1])) p->out->bytes--;
-    if (p->out->bytes > before) textbuf_puts(p->out, "\n\n");
+    size_t end = p->out->bytes;
+    while (end > before && is_space(p->out->text[end - 1])) end--;
+    textbuf_cut(p->out, end);
+    if (end > before) textbuf_puts(p->out, "\n\n");
 }
 
 // Bullets and numbers stand before their text on one line; other items are lines of their own.

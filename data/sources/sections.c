@@ -134,8 +134,7 @@ static void jargon_put(TextBuf *out, Slice line) {
         at++;
     }
     if (frame && !ink) {  // the line was nothing but frame
-        out->bytes = before;
-        out->text[before] = '\0';
+        textbuf_cut(out, before);
         return;
     }
     textbuf_char(out, '\n');

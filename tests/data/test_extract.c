@@ -288,6 +288,8 @@ Test(pod, nested_and_unusual_codes) {
                  "\"A/B\" in perl(1) a x::y\n\n");
     check_markup(pod_to_text, "=pod\n\nC<$a{'>'}>\n", "$a{''}>\n\n");
     check_markup(pod_to_text, "=pod", "");
+    check_markup(pod_to_text, "=pod\n\nX<a> X<b>\n", "");  // a paragraph of nothing but blanks
+    check_markup(pod_to_text, "=pod\n\na\n\nX<a> X<b>\n", "a\n\n");
     check_markup(pod_to_text, "", "");
     check_markup(pod_to_text, "no pod at all\n\nnone", "");
     check_markup(pod_to_text, "=item\n\n=item *\n\n=head1 X\n", "* \n* \nX\n\n");

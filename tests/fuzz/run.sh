@@ -12,6 +12,7 @@ echo 'int LLVMFuzzerTestOneInput(void){return 0;}' | clang-14 -fsanitize=fuzzer 
 seconds=$1
 shift
 build=build/fuzz
+mkdir -p build
 { cmake --preset fuzz && cmake --build --preset fuzz; } >build/fuzz.log 2>&1 || { tail -n 20 build/fuzz.log >&2; exit 1; }
 replay=$build/tests/fuzz/fuzz_replay
 mkdir -p $build/bin $build/found
