@@ -259,6 +259,10 @@ static bool as_f64(double *out, const PackValue *v) {
            v->type == MSGPACK_OBJECT_NEGATIVE_INTEGER;
 }
 
+bool pack_has(const PackValue *map, const char *key) {
+    return find(map, key) != NULL;
+}
+
 Status pack_map(const PackValue **out, const PackValue *map, const char *key) {
     *out = find(map, key);
     if (*out != NULL && (*out)->type == MSGPACK_OBJECT_MAP) return OK;

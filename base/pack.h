@@ -28,6 +28,7 @@ void pack_close(Pack *p);
 const PackValue *pack_root(const Pack *p);
 // Members of a map and items of an array. One that is missing or of another type is refused:
 // E_FORMAT with its key or number, to which the caller adds the file. No value stands for another.
+bool pack_has(const PackValue *map, const char *key);  // for what not every version writes
 Status pack_map(const PackValue **out, const PackValue *map, const char *key) CHECKED;
 Status pack_array(const PackValue **out, uint32_t *count, const PackValue *map,
                   const char *key) CHECKED;

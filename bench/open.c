@@ -27,25 +27,30 @@ Status bench_ranks(int *ranks) {
     return OK;
 }
 
-// The share of run_open_training that passes without an update need.
-static Status open_tape(Bench *b) {
+// The share of run_open_learners that passes without an update need.
+static Status open_passes(Bench *b) {
     Run *run = &b->run;
+    LearnerConfig of;
+    objective_configure(&of, &run->cfg);
+    run->learner_count = 1;
+    TRY(learner_layout(&run->learner[0], "", false, &of, &run->mesh));
+    TRY(params_reserve(&run->learner[0].model.params, true));
+    params_init(&run->learner[0].model.params, 1);
+    run->cfg.train.micro_rows = run_micro_rows(&run->cfg.train, &run->mesh);
     run->tape = tape_new();
     TRY(made_up_open(&b->tokens, run));
     Batch batch = bench_batch(b);
     tape_dry(run->tape, true);
-    tape_backward(run->tape, model_loss(run->tape, &run->model, &batch, NULL));
+    tape_backward(run->tape, model_loss(run->tape, &run->learner[0].model, &batch, NULL));
     return tape_reserve(run->tape);
 }
 
-static Status open_local(Bench *b, const Method *m) {
+// Collective(world).
+static Status open_run(Bench *b) {
     Run *run = &b->run;
-    TRY(model_open(&run->model, &run->cfg.model, &run->mesh));
-    TRY(params_reserve(&run->model.params, true));
-    params_init(&run->model.params, 1);
-    run->cfg.train.micro_rows = run_micro_rows(&run->cfg.train, &run->mesh);
-    if (m != NULL) return open_tape(b);
-    TRY(run_open_training(run));
+    run->objective = &LANGUAGE_MODEL;
+    TRY(run_open_learners(run));
+    params_init(&run->learner[0].model.params, 1);
     return made_up_open(&b->tokens, run);
 }
 
@@ -60,7 +65,7 @@ Status bench_open(Bench *b, const Method *m, const char *const *settings, int co
     TRY(parallel_agree(configure(&b->run.cfg, settings, count)));
     TRY(mesh_open(&b->run.mesh, &b->run.cfg.parallel));
     if (m != NULL) bench_use(b, m);
-    return agree(open_local(b, m), b->run.mesh.world);
+    return agree(m != NULL ? open_passes(b) : open_run(b), b->run.mesh.world);
 }
 
 void bench_close(Bench *b) {
@@ -80,7 +85,7 @@ Batch bench_batch(Bench *b) {
 
 double bench_loss(Bench *b, const Batch *batch) {
     tape_begin(b->run.tape, true);
-    Tensor *loss = model_loss(b->run.tape, &b->run.model, batch, NULL);
+    Tensor *loss = model_loss(b->run.tape, &b->run.learner[0].model, batch, NULL);
     tape_backward(b->run.tape, loss);
     return tensor_item(loss);
 }

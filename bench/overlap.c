@@ -20,7 +20,7 @@ enum { ROUNDS = 61, KINDS = 3 };
 typedef enum { WITH, WITHOUT, ALONE } Kind;
 
 static void on_ready(Param *param, void *user) {
-    reducer_ready(((Bench *)user)->run.reducer, param);
+    reducer_ready(((Bench *)user)->run.learner[0].reducer, param);
 }
 
 // Processor time of this rank so far, in the program and in the system.
@@ -35,10 +35,10 @@ static double timed(Bench *b, const Batch *batch, Kind kind) {
     Run *run = &b->run;
     comm_barrier(run->mesh.world);
     double start = clock_s();
-    params_zero_grad(&run->model.params);
-    if (kind != WITHOUT) reducer_begin(run->reducer);
+    params_zero_grad(&run->learner[0].model.params);
+    if (kind != WITHOUT) reducer_begin(run->learner[0].reducer);
     if (kind != ALONE) bench_loss(b, batch);
-    if (kind != WITHOUT) reducer_finish(run->reducer);
+    if (kind != WITHOUT) reducer_finish(run->learner[0].reducer);
     comm_barrier(run->mesh.world);
     return clock_s() - start;
 }

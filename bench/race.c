@@ -23,7 +23,7 @@ static Status tape_for_all(Bench *b, const Lane *lanes, int count) {
     for (int i = 0; i < count; i++) {
         bench_use(b, lanes[i].method);
         tape_dry(b->run.tape, true);
-        tape_backward(b->run.tape, model_loss(b->run.tape, &b->run.model, &batch, NULL));
+        tape_backward(b->run.tape, model_loss(b->run.tape, &b->run.learner[0].model, &batch, NULL));
     }
     return tape_reserve(b->run.tape);
 }
@@ -31,7 +31,7 @@ static Status tape_for_all(Bench *b, const Lane *lanes, int count) {
 static double step_time(Bench *b, const Batch *batch) {
     comm_barrier(b->run.mesh.world);
     double start = clock_s();
-    params_zero_grad(&b->run.model.params);
+    params_zero_grad(&b->run.learner[0].model.params);
     bench_loss(b, batch);
     comm_barrier(b->run.mesh.world);
     return clock_s() - start;

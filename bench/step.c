@@ -37,7 +37,7 @@ static double peak_mib(void) {
 static double step_time(Bench *b, const Batch *batch, double *loss) {
     comm_barrier(b->run.mesh.world);
     double start = clock_s();
-    params_zero_grad(&b->run.model.params);
+    params_zero_grad(&b->run.learner[0].model.params);
     *loss = bench_loss(b, batch);
     comm_barrier(b->run.mesh.world);
     double s = clock_s() - start;

@@ -116,6 +116,8 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) CH
 // double, with a line in the log; F64 is not narrowed: E_USAGE.
 Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, const CkptPart *parts,
                        int part_count, Manifest *m) CHECKED;
+// Where a step lies, or would.
+void checkpoint_step_dir(char path[PATH_BYTES], const char *ckpt_dir, int64_t step);
 // Not collective: reads manifest only; verifies every checksum, then that all values are finite
 // (E_DIVERGED). A directory named after another step than its manifest's: E_FORMAT.
 Status checkpoint_manifest(const char *step_dir, Manifest *m) CHECKED;

@@ -158,6 +158,10 @@ Status steps__list(const char *ckpt_dir, StepList *list) {
     return OK;
 }
 
+void checkpoint_step_dir(char path[PATH_BYTES], const char *ckpt_dir, int64_t step) {
+    step_path(path, ckpt_dir, step, "");
+}
+
 Status checkpoint_newest(const char *ckpt_dir, int64_t *step) {
     static const char *const suffixes[] = {"", ".old"};
     *step = -1;

@@ -190,6 +190,12 @@ Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses) {
                         tp_loss_fold(tp, m->mesh, m->cfg.vocab));
 }
 
+Tensor *model_log_probs(Tape *tp, Model *m, const Batch *b, LogProbArgs args, Tensor **entropy) {
+    Tensor *x = op_tp_enter(tp, m->mesh, model_hidden(tp, m, b, NULL));
+    args.fold = tp_loss_fold(tp, m->mesh, m->cfg.vocab);
+    return op_log_probs(tp, x, tape_param(tp, &m->params.rows[m->head]), b, &args, entropy);
+}
+
 Tensor *model_project(Tape *tp, Model *m, Tensor *x) {
     Tensor *logits = op_linear(tp, x, tape_param(tp, &m->params.rows[m->head]));
     return op_tp_gather_cols(tp, m->mesh, logits, m->cfg.vocab);

@@ -103,6 +103,9 @@ Status decode_load_row(DecodeState *s, int row, const char *bytes, size_t count)
 Tensor *model_hidden(Tape *tp, Model *m, const Batch *b, DecodeState *state);
 // Weighted sum of cross-entropies over valid targets, (1,1); losses NULL or (N), without weights.
 Tensor *model_loss(Tape *tp, Model *m, const Batch *b, double *losses);
+// Log-probabilities of the targets, (N,1), and of each row the entropy unless NULL: op_log_probs,
+// which here finds the fold by itself.
+Tensor *model_log_probs(Tape *tp, Model *m, const Batch *b, LogProbArgs args, Tensor **entropy);
 Tensor *model_logits(Tape *tp, Model *m, const Batch *b, DecodeState *state);  // (N,V)
 
 Tensor *model_project(Tape *tp, Model *m,

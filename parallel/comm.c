@@ -43,13 +43,11 @@ const char *comm_use_text(CommUse use) {
     return texts[use];
 }
 
-Comm *comm__open(MPI_Comm handle, const char *axis, bool background) {
+Comm *comm__open(MPI_Comm handle, const char *axis) {
     Comm *c = calloc(1, sizeof *c);
     ASSERT(c != NULL);
     c->handle = handle;
     c->axis = axis;
-    c->background = MPI_COMM_NULL;
-    if (background) MPI_Comm_dup(handle, &c->background);
     MPI_Comm_rank(handle, &c->rank);
     MPI_Comm_size(handle, &c->size);
     c->chunk_bytes = CHUNK_BYTES;
@@ -66,7 +64,6 @@ Comm *comm__open(MPI_Comm handle, const char *axis, bool background) {
 
 void comm__close(Comm *c) {
     if (c == NULL) return;
-    if (c->background != MPI_COMM_NULL) MPI_Comm_free(&c->background);
     MPI_Comm_free(&c->handle);
     free(c->fold);
     free(c->counts);

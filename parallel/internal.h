@@ -29,11 +29,6 @@ enum { MAX_PENDING = 2 };
 
 struct Comm {
     MPI_Comm handle;
-    // A second communicator of the same ranks for exchanges that start while other code runs
-    // (reduce.c): the order of collectives must agree on all ranks within a communicator, and
-    // background ones start when a rank gets there.
-    MPI_Comm background;
-    bool background_busy;
     const char *axis;  // for messages
     int rank, size;
     size_t chunk_bytes;            // no MPI call moves more between two ranks; tests shrink it
@@ -47,7 +42,7 @@ struct Comm {
 
 // --- progress.c: what the hook of tensor/progress.h looks after ---
 void progress__exchange(Comm *comm, bool on);  // comm has exchanges under way, or none any more
-void progress__reducer(Reducer *r);            // NULL: none is active
+void progress__reducer(Reducer *r, bool on);   // r has buckets under way, or none any more
 
 // --- launch.c ---
 long launch__number(const char *variable);  // of the environment; 0 when it is not there
@@ -60,9 +55,8 @@ Status launch__check_alone(bool connected) CHECKED;
 // other commands, with the same words on every rank. Collective(world).
 Status launch__check_same(const char *build, const char *command) CHECKED;
 
-// Takes over `handle`. Collective when `background`: a second communicator is made.
-Comm *comm__open(MPI_Comm handle, const char *axis, bool background);
-void comm__close(Comm *comm);  // Collective
+Comm *comm__open(MPI_Comm handle, const char *axis);  // takes over `handle`
+void comm__close(Comm *comm);                         // Collective
 // Books an exchange that started at clock `since` and for which this rank did nothing else since
 // clock `exposed`, up to now. `bytes` it sent to others.
 void comm__book(CommUse use, double bytes, double since, double exposed);

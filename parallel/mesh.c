@@ -74,21 +74,21 @@ Status mesh_plan(Mesh *m, const ParallelConfig *cfg, int size, int rank) {
 }
 
 // The ranks of one colour, ordered as in the world.
-static Comm *axis_open(const Mesh *mesh, const char *name, int colour, bool background) {
+static Comm *axis_open(const Mesh *mesh, const char *name, int colour) {
     MPI_Comm handle;
     MPI_Comm_split(mesh->world->handle, colour, mesh->rank, &handle);
-    return comm__open(handle, name, background);
+    return comm__open(handle, name);
 }
 
 static void axes_open(Mesh *m) {
-    m->sp_axis = axis_open(m, "sp", m->dp_rank * m->tp + m->tp_rank, false);
-    m->tp_axis = axis_open(m, "tp", m->dp_rank * m->sp + m->sp_rank, false);
-    m->replicas = axis_open(m, "replicas", m->tp_rank, true);
-    m->team = axis_open(m, "team", m->dp_rank, false);
+    m->sp_axis = axis_open(m, "sp", m->dp_rank * m->tp + m->tp_rank);
+    m->tp_axis = axis_open(m, "tp", m->dp_rank * m->sp + m->sp_rank);
+    m->replicas = axis_open(m, "replicas", m->tp_rank);
+    m->team = axis_open(m, "team", m->dp_rank);
 
     MPI_Comm node;
     MPI_Comm_split_type(m->world->handle, MPI_COMM_TYPE_SHARED, m->rank, MPI_INFO_NULL, &node);
-    m->node = comm__open(node, "node", false);
+    m->node = comm__open(node, "node");
     m->node_rank = m->node->rank;
     m->node_size = m->node->size;
 }
@@ -96,7 +96,7 @@ static void axes_open(Mesh *m) {
 Status mesh_open(Mesh *mesh, const ParallelConfig *cfg) {
     MPI_Comm handle;
     MPI_Comm_dup(MPI_COMM_WORLD, &handle);
-    Comm *world = comm__open(handle, "world", false);
+    Comm *world = comm__open(handle, "world");
     Status st = agree(mesh_plan(mesh, cfg, world->size, world->rank), world);
     mesh->world = world;
     if (st == OK) {

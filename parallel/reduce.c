@@ -27,6 +27,9 @@ static const size_t BUCKET_LIMIT = (size_t)1 << 28;  // elements: counts and pla
 struct Reducer {
     ParamSet *ps;
     Comm *comm;
+    // Of the same ranks, for the exchanges of this reducer alone: the order of collectives must
+    // agree on all ranks within a communicator, and these start when a rank gets there.
+    MPI_Comm background;
     BucketPlan plan;
     MPI_Request *requests;  // by bucket
     bool *ready;            // by row, in this step
@@ -74,6 +77,7 @@ Status reducer__open(Reducer **out, const Mesh *mesh, ParamSet *ps, size_t bucke
     *out = r;
     r->ps = ps;
     r->comm = mesh->replicas;
+    MPI_Comm_dup(r->comm->handle, &r->background);
     r->zero = mesh->zero || r->comm->size == 1;
     r->counts_replicated = mesh->tp_rank == 0;
     r->whole = (Range){0, ps->total};
@@ -89,11 +93,7 @@ Status reducer__open(Reducer **out, const Mesh *mesh, ParamSet *ps, size_t bucke
     shard_fill(r);
 
     Status st = arena_open(&r->arena, r->plan.window * sizeof(real));
-    if (st != OK) {
-        reducer_close(r);
-        *out = NULL;
-        return err_context(st, "exchange of gradients");
-    }
+    if (st != OK) return err_context(st, "exchange of gradients");
     r->window = arena_reals(&r->arena, r->plan.window);
     return OK;
 }
@@ -121,6 +121,7 @@ void reducer_plan(const ParamSet *ps, int replicas, size_t bucket_bytes, size_t 
 void reducer_close(Reducer *r) {
     if (r == NULL) return;
     ASSERT(!r->active);
+    MPI_Comm_free(&r->background);
     arena_close(&r->arena);
     plan_close(&r->plan);
     free(r->requests);
@@ -162,10 +163,10 @@ double reducer_sqnorm(const Reducer *r) {
 }
 
 void reducer_begin(Reducer *r) {
-    ASSERT(!r->active && !r->comm->background_busy);
-    r->active = r->comm->background_busy = true;
+    ASSERT(!r->active);
+    r->active = true;
     r->started = r->folded = 0;
-    progress__reducer(r->comm->size > 1 ? r : NULL);
+    if (r->comm->size > 1) progress__reducer(r, true);
     memset(r->ready, 0, (size_t)r->ps->count * sizeof *r->ready);
     for (int b = 0; b < r->plan.count; b++) {
         r->missing[b] = r->plan.buckets[b].last_row - r->plan.buckets[b].first_row + 1;
@@ -181,8 +182,8 @@ static void bucket_start(Reducer *r, int b) {
     const int *send_counts = k->counts, *send_places = send_counts + size;
     const int *recv_counts = send_places + size, *recv_places = recv_counts + size;
     MPI_Ialltoallv(r->ps->grad + k->begin, send_counts, send_places, MPI_REAL_TYPE,
-                   r->window + k->window, recv_counts, recv_places, MPI_REAL_TYPE,
-                   r->comm->background, &r->requests[b]);
+                   r->window + k->window, recv_counts, recv_places, MPI_REAL_TYPE, r->background,
+                   &r->requests[b]);
     r->since[b] = clock_s();
 }
 
@@ -262,8 +263,8 @@ void reducer_finish(Reducer *r) {
         bucket_book(r, r->folded, begin);
         bucket_fold(r, r->folded++);
     }
-    progress__reducer(NULL);
-    r->active = r->comm->background_busy = false;
+    progress__reducer(r, false);
+    r->active = false;
 }
 
 // The mirror image: every piece goes from its owner to all, into the same place.

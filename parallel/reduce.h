@@ -10,8 +10,9 @@
 // its parameters are ready, in bucket order on all ranks, as a non-blocking all-to-all; the owner
 // folds the pieces in rank order: bitwise reproducible.
 typedef struct Reducer Reducer;
-Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps,
-                    size_t bucket_bytes) CHECKED;  // not collective
+// Collective(replicas), also close: a communicator of its own is made. E_NOMEM, on this rank alone:
+// *r is left for reducer_close.
+Status reducer_open(Reducer **r, const Mesh *mesh, ParamSet *ps, size_t bucket_bytes) CHECKED;
 void reducer_close(Reducer *r);
 size_t reducer_arena_bytes(const Reducer *r);
 // For plans, without a reducer: the bytes that reducer_open would reserve, and the elements whose
@@ -26,9 +27,9 @@ const Range *reducer_ranges(const Reducer *r, int *count);
 // count on its rank 0 alone, so that the sum over the world counts every element once.
 double reducer_sqnorm(const Reducer *r);
 // Call order in a step: begin, (ready* while backward runs, progress* at will), finish.
-// Collective(replicas). One reducer of a mesh at a time. Outside begin..finish ready and progress
-// do nothing: hooks may stay set in earlier micro-batches. A parameter is reported once a step, or
-// never (unused): finish starts what was not.
+// Collective(replicas). Several reducers may be at work at a time. Outside begin..finish ready and
+// progress do nothing: hooks may stay set in earlier micro-batches. A parameter is reported once a
+// step, or never (unused): finish starts what was not.
 void reducer_begin(Reducer *r);
 void reducer_ready(Reducer *r, const Param *p);
 void reducer_progress(Reducer *r);

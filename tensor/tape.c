@@ -177,6 +177,13 @@ bool tape_records(const Tape *tp) {
     return tp->record && tp->segment == 0;
 }
 
+bool tape_record(Tape *tp, bool on) {
+    ASSERT(tp->segment == 0 && tp->replay == 0);
+    bool was = tp->record;
+    tp->record = on;
+    return was;
+}
+
 void tape_on_ready(Tape *tp, ReadyFn ready, void *user) {
     tp->ready = ready;
     tp->ready_user = user;

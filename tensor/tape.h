@@ -75,6 +75,9 @@ tape_bytes(const Tape *tp);  // activations, kept results, gradients and scratch
 void tape_begin(Tape *tp, bool record);
 bool tape_is_dry(const Tape *tp);  // ops and backward functions then skip their kernels
 bool tape_records(const Tape *tp);
+// Pauses recording within a pass, or goes on; returns what was. What runs meanwhile is a constant
+// to the rest and keeps no activation of a block: models that are not trained. Not in a segment.
+bool tape_record(Tape *tp, bool on);
 void tape_on_ready(Tape *tp, ReadyFn ready, void *user);  // NULL: nobody; independent of the next
 void tape_at_sites(Tape *tp, SiteFn site, void *user);
 

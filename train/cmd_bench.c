@@ -141,9 +141,9 @@ static Status measure(Run *run, Figures *f) {
     f->step_s = times[f->steps / 2];
     f->ceiling = after > ceiling ? after : ceiling;
     f->tokens_per_s = (double)run->cfg.train.batch_tokens / f->step_s;
-    f->gflops = 1e-9 * model_flops_per_token(&run->model) * f->tokens_per_s;
-    f->gemm_share =
-        flops / (model_flops_per_token(&run->model) * (double)run->cfg.train.batch_tokens);
+    f->gflops = 1e-9 * model_flops_per_token(&run->learner[0].model) * f->tokens_per_s;
+    f->gemm_share = flops / (model_flops_per_token(&run->learner[0].model) *
+                             (double)run->cfg.train.batch_tokens);
     double *const phases[] = {&run->phases.data, &run->phases.forward, &run->phases.backward,
                               &run->phases.reduce, &run->phases.update};
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++) *phases[i] /= f->steps;
@@ -198,8 +198,8 @@ static void print_figures(const Run *run, const Figures *f, const char *processo
     printf("processor     %s; %d rank%s x %d thread%s\n", processor, run->mesh.size,
            run->mesh.size == 1 ? "" : "s", threads_chosen(), threads_chosen() == 1 ? "" : "s");
     printf("products      %s (OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE unset)\n", gemm_library());
-    printf("model         %s, %.1f M parameters\n", model_dim_summary(&run->model.cfg),
-           (double)model_parameters(&run->model) / 1e6);
+    printf("model         %s, %.1f M parameters\n", model_dim_summary(&run->learner[0].model.cfg),
+           (double)model_parameters(&run->learner[0].model) / 1e6);
     printf("batch         %lld tokens a step, T = %d\n", (long long)t->batch_tokens, t->seq);
     printf("ceiling       %8.1f GFLOP/s (SGEMM %d, all cores at once)\n", f->ceiling, SGEMM_SIZE);
     printf("step          %8.3f s, median of %d\n", f->step_s, f->steps);
@@ -272,12 +272,12 @@ static Status bench_configure(RunConfig *cfg, const Arguments *a) {
     return st;
 }
 
+// Collective(world).
 static Status bench_open(Run *run, MadeUp *tokens) {
-    TRY(model_open(&run->model, &run->cfg.model, &run->mesh));
-    TRY(params_reserve(&run->model.params, true));
-    params_init(&run->model.params, 1);
-    TRY(run_open_training(run));
-    TRY(made_up_open(tokens, run));
+    run->objective = &LANGUAGE_MODEL;
+    TRY(run_open_learners(run));
+    params_init(&run->learner[0].model.params, 1);
+    TRY(agree(made_up_open(tokens, run), run->mesh.world));
     run->source = made_up_source(tokens);
     return OK;
 }
@@ -287,7 +287,7 @@ static Status bench_step(Run *run) {
     TRY(option_number(&steps, "steps", steps_text, 1, MAX_STEPS));
     Figures f = {.steps = (int)steps};
     MadeUp tokens = {0};
-    Status st = agree(bench_open(run, &tokens), run->mesh.world);
+    Status st = bench_open(run, &tokens);
     if (st == OK) st = measure(run, &f);
     if (st == OK && run->mesh.rank == 0) {
         char processor[256];

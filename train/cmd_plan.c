@@ -111,7 +111,9 @@ static void print_recompute(const Search *first, const Search *found, int64_t li
     s.cfg.model.recompute = true;
     s.cfg.train.micro_rows = first->plan.micro_rows;
     if (first->cfg.model.recompute || found->cfg.model.recompute) return;
-    if (plan_make(&s.plan, &s.cfg, s.ranks) != OK || plan_resident(&s.plan) > limit) return;
+    if (plan_make(&s.plan, &LANGUAGE_MODEL, &s.cfg, s.ranks) != OK ||
+        plan_resident(&s.plan) > limit)
+        return;
     print_change("or ", " does", &s, first);
 }
 
@@ -169,7 +171,7 @@ static Status plan_run(RunConfig *cfg, Config *c, const Arguments *a) {
     TRY(run_config_check(cfg));
     TRY(set_threads(ranks));
     Plan p;
-    TRY(plan_make(&p, cfg, (int)ranks));
+    TRY(plan_make(&p, &LANGUAGE_MODEL, cfg, (int)ranks));
     print_plan(&p, cfg);
     return print_verdict(&p, cfg);
 }

@@ -44,7 +44,7 @@ Status cmd_train(int argc, char **argv) {
     Status st = arguments_parse(&a, argc, argv, NULL, 0);
     if (st == OK) st = run_config_read(c, &a);
     st = parallel_agree_config(st, c);
-    if (st == OK) st = train_run(cfg, c);
+    if (st == OK) st = train_run(&LANGUAGE_MODEL, cfg, c);
     config_free(c);
     free(cfg);
     return st;

@@ -19,7 +19,7 @@ Status eval_holdout(Run *run, int64_t limit_tokens, EvalResult *out) {
     Window w = {0};
     Status st = agree(window_open(&w, run->cfg.train.eval_seq, &run->mesh), run->mesh.world);
     WindowSum sum = {.bad = 0};
-    if (st == OK) window_losses(&w, &sum, run->tape, &run->model, &text);
+    if (st == OK) window_losses(&w, &sum, run->tape, &run->learner[0].model, &text);
     window_close(&w);
     TRY(st);
     char what[48];

@@ -39,8 +39,8 @@ static void print_progress(const Run *run, const StepResult *r, double step_s) {
     double mean = run->step > 0 ? run->train_s / (double)run->step : step_s;
     format_left(left, sizeof left, mean * (double)(run->cfg.train.steps - run->step));
     log_progress("step %*lld/%lld  loss %7.4f  lr %8.2e  gnorm %8.2e  tok/s %7.0f  left %s", 6,
-                 (long long)run->step, (long long)run->cfg.train.steps, r->loss, r->lr,
-                 r->grad_norm, (double)r->tokens / step_s, left);
+                 (long long)run->step, (long long)run->cfg.train.steps, r->loss, r->learner[0].lr,
+                 r->learner[0].grad_norm, (double)r->tokens / step_s, left);
 }
 
 // ---- the time budget ---------------------------------------------------------------------------
@@ -111,7 +111,7 @@ static Status sample_run(Sample *s, Run *run) {
     int32_t *end = s->ids + s->count;
     size_t bytes;
     Prompt p = {s->ids, (int)s->count};
-    TRY(generate(&run->model, &p, 1, true, &run->cfg.sample, collect_sample, &end));
+    TRY(generate(&run->learner[0].model, &p, 1, true, &run->cfg.sample, collect_sample, &end));
     if (run->mesh.rank != 0) return OK;
     snprintf(name, sizeof name, "samples/step_%08lld.txt", (long long)run->step);
     path_join(path, run->cfg.train.run_dir, name);
@@ -236,7 +236,19 @@ static Status resume_metrics(Run *run) {
     return look_at_step(run, evaluated);
 }
 
-// The batch, who shares it, and what that takes.
+static Status learners_agree(const Run *run) {
+    for (int i = 0; i < run->learner_count; i++)
+        TRY(weights_agree(&run->learner[i].model.params, &run->mesh));
+    return OK;
+}
+
+static void log_model(const Learner *l) {
+    log_info("model%s%s: %s, %.2f M parameters%s", l->name[0] != '\0' ? " " : "", l->name,
+             model_dim_summary(&l->model.cfg), (double)model_parameters(&l->model) / 1e6,
+             l->frozen ? ", frozen" : "");
+}
+
+// The models, the batch, who shares it, and what that takes.
 static void log_start(const Run *run) {
     const TrainConfig *t = &run->cfg.train;
     const Mesh *m = &run->mesh;
@@ -246,6 +258,7 @@ static void log_start(const Run *run) {
         snprintf(mesh, sizeof mesh, "%d ranks (dp %d x sp %d x tp %d)", m->size, m->dp, m->sp,
                  m->tp);
     Memory mine = run_memory(run);
+    for (int i = 0; i < run->learner_count; i++) log_model(&run->learner[i]);
     log_info("batch: %lld tokens = %lld sequences of %d on %s", (long long)t->batch_tokens,
              (long long)run_global_rows(run), t->seq, mesh);
     log_info("threads: %s", threads_text());
@@ -255,14 +268,11 @@ static void log_start(const Run *run) {
 
 static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     const TrainConfig *t = &run->cfg.train;
-    log_info("model: %s, %.2f M parameters", model_dim_summary(&run->model.cfg),
-             (double)model_parameters(&run->model) / 1e6);
     log_start(run);
     if (t->steps == 0) TRY(fix_steps(run, origins));
     // What these refuse leaves the run's files as they are.
     TRY(run_resume(run));
-    if (run->step > 0 || run->cfg.train.init[0] != '\0')
-        TRY(weights_agree(&run->model.params, &run->mesh));
+    if (run->step > 0 || run->cfg.train.init[0] != '\0') TRY(learners_agree(run));
     TRY(resume_metrics(run));
     TRY(rundir_save_config(run, cfg, origins));
     bool stopped = false;
@@ -284,7 +294,6 @@ static void write_failure(Run *run, Status failure) {
 // process ends after that, exit.json says so, but for a signal that nobody can catch.
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
-    TRY(agree(mesh->rank == 0 ? rundir_lock(cfg->train.run_dir, &run->lock) : OK, mesh->world));
     Status st = rundir_check(mesh, cfg->train.run_dir);
     if (st == OK) {
         // It says no more how the last process ended.
@@ -298,11 +307,11 @@ static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     return st;
 }
 
-Status train_run(RunConfig *cfg, Config *origins) {
-    Run run = {.cfg = *cfg, .lock = NO_LOCK};
+Status train_run(const Objective *objective, RunConfig *cfg, Config *origins) {
+    Run run = {.cfg = *cfg, .objective = objective, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->parallel));
     Status st = start_take(&run.cfg, origins, &run.mesh);
-    if (st == OK) st = rundir_open(cfg, origins, &run.mesh);
+    if (st == OK) st = rundir_open(cfg, origins, &run.mesh, &run.lock);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
     lock_release(&run.lock);
     run_close(&run);

@@ -28,7 +28,7 @@ static void made_up_advance(void *user, int64_t global_rows) {
 
 Status made_up_open(MadeUp *t, const Run *run) {
     const Mesh *mesh = &run->mesh;
-    *t = (MadeUp){.T = run->cfg.train.seq, .V = run->model.cfg.vocab};
+    *t = (MadeUp){.T = run->cfg.train.seq, .V = run->learner[0].model.cfg.vocab};
     TRY(batch_open(&t->room, t->T, mesh->sp, mesh->sp_rank));
     return batch_begin(&t->room, run->cfg.train.micro_rows, t->T);  // reserves them
 }

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "train/metrics_lines.h"
 #include "train/run.h"
 
 enum { WAITING_MOST = 16 << 20 };  // bytes of lines that wait
@@ -75,6 +76,20 @@ static void append_line(Run *run, JsonOut *w) {
     write_waiting(run);
 }
 
+// "lr" and "gnorm" of the first, "NAME.lr" and "NAME.gnorm" of the others.
+static void add_learners(JsonOut *w, const Run *run, const StepResult *r) {
+    for (int i = 0; i < run->learner_count; i++) {
+        const Learner *l = &run->learner[i];
+        char key[LABEL_BYTES + 8];
+        if (l->frozen) continue;
+        const char *dot = l->name[0] != '\0' ? "." : "";
+        snprintf(key, sizeof key, "%s%slr", l->name, dot);
+        jsonout_number(w, key, r->learner[i].lr);
+        snprintf(key, sizeof key, "%s%sgnorm", l->name, dot);
+        jsonout_number(w, key, r->learner[i].grad_norm);
+    }
+}
+
 // Keys that end in _s and tok_s are times; everything else is the same for the same layout, bit for
 // bit.
 void metrics_step(Run *run, const StepResult *r, double step_s) {
@@ -85,11 +100,11 @@ void metrics_step(Run *run, const StepResult *r, double step_s) {
     jsonout_text(&w, "kind", "step");
     jsonout_int(&w, "step", run->step);
     jsonout_number(&w, "loss", r->loss);
-    jsonout_number(&w, "lr", r->lr);
-    jsonout_number(&w, "gnorm", r->grad_norm);
+    add_learners(&w, run, r);
     jsonout_int(&w, "tokens", r->tokens);
     jsonout_int(&w, "tokens_seen", run->tokens_seen);
     jsonout_text(&w, "data_hash", hash);
+    if (run->objective->metrics != NULL) run->objective->metrics(&w, r, run->counters);
     jsonout_number(&w, "step_s", step_s);
     jsonout_number(&w, "tok_s", (double)r->tokens / step_s);
     jsonout_close_object(&w);
@@ -121,13 +136,9 @@ void metrics_close(Run *run) {
 
 // ---- cutting -----------------------------------------------------------------------------------
 
-typedef enum { LINE_STEP, LINE_EVAL, LINE_OTHER, LINE_EMPTY, LINE_BAD, LINE_REPEATED } LineKind;
-
 typedef struct Line {
-    const char *text;
-    size_t bytes;  // without the newline
-    int64_t step;  // what it tells of; lines that name no step: -1
-    LineKind kind;
+    MetricsLine line;
+    bool repeated;  // a later line tells of the same
 } Line;
 
 typedef struct Lines {
@@ -135,46 +146,22 @@ typedef struct Lines {
     size_t count;
 } Lines;
 
-// An object whose step, if it has one, is a whole number.
-static Status line_parse(Line *line, const Json *root) {
-    JsonAt top = json_top(root, "metrics.jsonl", NULL);
-    const char *kind = "";
-    TRY(json_opt_int(&line->step, &top, "step"));
-    TRY(json_opt_text(&kind, &top, "kind"));
-    line->kind = strcmp(kind, "step") == 0   ? LINE_STEP
-                 : strcmp(kind, "eval") == 0 ? LINE_EVAL
-                                             : LINE_OTHER;
-    return OK;
-}
-
-static void line_read(Line *line) {
-    Json *root = NULL;
-    line->step = -1;
-    line->kind = LINE_EMPTY;
-    if (line->bytes == 0) return;
-    Status st = json_open(&root, line->text, line->bytes, "metrics.jsonl");
-    if (st == OK) st = line_parse(line, root);
-    if (st != OK) line->kind = LINE_BAD;
-    err_clear();
-    json_close(root);
+static void add_to_lines(const MetricsLine *line, const JsonAt *top, void *user) {
+    (void)top;
+    Lines *lines = user;
+    lines->at[lines->count++] = (Line){.line = *line};
 }
 
 static Status lines_read(Lines *lines, const char *text, size_t bytes) {
     lines->at = calloc((size_t)count_lines(text, bytes) + 1, sizeof *lines->at);
     if (lines->at == NULL) FAIL(E_NOMEM, "", "metrics.jsonl: no memory to read it");
-    for (size_t at = 0; at < bytes;) {
-        const char *end = memchr(text + at, '\n', bytes - at);
-        size_t n = end == NULL ? bytes - at : (size_t)(end - (text + at));
-        lines->at[lines->count] = (Line){.text = text + at, .bytes = n};
-        line_read(&lines->at[lines->count++]);
-        at += n + 1;
-    }
+    metrics_each(text, bytes, add_to_lines, lines);
     return OK;
 }
 
 // By kind and step, then by place in the file.
 static int compare_lines(const void *a, const void *b) {
-    const Line *x = *(Line *const *)a, *y = *(Line *const *)b;
+    const MetricsLine *x = &(*(Line *const *)a)->line, *y = &(*(Line *const *)b)->line;
     if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
     if (x->step != y->step) return x->step < y->step ? -1 : 1;
     return (x->text > y->text) - (x->text < y->text);
@@ -188,9 +175,9 @@ static Status mark_repeated(Lines *lines) {
     for (size_t i = 0; i < lines->count; i++) sorted[i] = &lines->at[i];
     qsort(sorted, lines->count, sizeof *sorted, compare_lines);
     for (size_t i = 0; i + 1 < lines->count; i++) {
-        const Line *next = sorted[i + 1];
-        if (sorted[i]->kind > LINE_EVAL || sorted[i]->kind != next->kind) continue;
-        if (sorted[i]->step == next->step) sorted[i]->kind = LINE_REPEATED;
+        const MetricsLine *line = &sorted[i]->line, *next = &sorted[i + 1]->line;
+        if (line->kind > LINE_EVAL || line->kind != next->kind) continue;
+        sorted[i]->repeated = line->step == next->step;
     }
     free(sorted);
     return OK;
@@ -204,8 +191,8 @@ static Status set_aside(const Lines *lines, const char *path) {
     FILE *out = open_memstream(&text, &bytes);
     ASSERT(out != NULL);
     for (size_t i = 0; i < lines->count; i++) {
-        const Line *line = &lines->at[i];
-        if (line->kind < LINE_BAD) continue;
+        const MetricsLine *line = &lines->at[i].line;
+        if (line->kind != LINE_BAD && !lines->at[i].repeated) continue;
         fwrite(line->text, 1, line->bytes, out);
         fputc('\n', out);
         count++;
@@ -224,8 +211,8 @@ static Status set_aside(const Lines *lines, const char *path) {
 static size_t keep_lines(const Lines *lines, char *text, int64_t step) {
     size_t kept = 0;
     for (size_t i = 0; i < lines->count; i++) {
-        const Line *line = &lines->at[i];
-        if (line->kind > LINE_OTHER || line->step > step) continue;
+        const MetricsLine *line = &lines->at[i].line;
+        if (line->kind > LINE_OTHER || line->step > step || lines->at[i].repeated) continue;
         memmove(text + kept, line->text, line->bytes);
         kept += line->bytes;
         text[kept++] = '\n';
@@ -247,7 +234,7 @@ static Status log_read(Lines *lines, char **text, size_t *bytes, const char *pat
 
 static bool has_evaluation(const Lines *lines, int64_t step) {
     for (size_t i = 0; i < lines->count; i++)
-        if (lines->at[i].kind == LINE_EVAL && lines->at[i].step == step) return true;
+        if (lines->at[i].line.kind == LINE_EVAL && lines->at[i].line.step == step) return true;
     return false;
 }
 
@@ -280,7 +267,7 @@ Status metrics_last(const char *run_dir, int64_t *step) {
     metrics_path(path, run_dir);
     Status st = log_read(&lines, &text, &bytes, path);
     for (size_t i = 0; i < lines.count; i++)
-        if (lines.at[i].step > *step) *step = lines.at[i].step;
+        if (lines.at[i].line.step > *step) *step = lines.at[i].line.step;
     free(lines.at);
     free(text);
     return st;

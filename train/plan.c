@@ -27,9 +27,9 @@ static int64_t most(int64_t a, int64_t b) {
 }
 
 // The tape of one rank.
-static int64_t tape_plan(Model *m, const TrainConfig *t, int rows) {
+static int64_t tape_plan(const Objective *o, Learner *learners, const TrainConfig *t, int rows) {
     Tape *tp = tape_new();
-    run_measure_tape(tp, m, t, rows);
+    run_measure_tape(tp, o, learners, t, rows);
     tape_dry(tp, true);  // notes the last run's needs
     int64_t bytes = (int64_t)tape_bytes(tp);
     tape_free(tp);
@@ -37,34 +37,44 @@ static int64_t tape_plan(Model *m, const TrainConfig *t, int rows) {
 }
 
 // Classes that the layout of parameters decides. Rank 0 has the largest share of each.
-static void plan_parameters(Plan *p, const Model *m, const RunConfig *cfg) {
+static void plan_parameters(Plan *p, const Learner *l, const TrainConfig *t) {
     size_t window, owned;
+    const Model *m = &l->model;
+    int64_t weights = (int64_t)(m->params.total * sizeof(real));
+    p->arenas.weights += weights;
+    if (l->frozen) return;
     int replicas = p->mesh.dp * p->mesh.sp;
-    reducer_plan(&m->params, replicas, (size_t)cfg->train.bucket_mb << 20, &window, &owned);
+    reducer_plan(&m->params, replicas, (size_t)t->bucket_mb << 20, &window, &owned);
     if (!p->mesh.zero) owned = m->params.total;
-    p->arenas.weights = p->arenas.gradients = (int64_t)(m->params.total * sizeof(real));
-    p->arenas.optimizer = 2 * (int64_t)(owned * sizeof(real));
-    p->arenas.exchange = (int64_t)window;
-    p->parameters = (double)model_parameters(m);
-    p->flops_per_token = model_flops_per_token(m);
+    p->arenas.gradients += weights;
+    p->arenas.optimizer += 2 * (int64_t)(owned * sizeof(real));
+    p->arenas.exchange += (int64_t)window;
+    p->parameters += (double)model_parameters(m);
+    p->flops_per_token += model_flops_per_token(m);
 }
 
 // All ranks of the sp axis, whose chunks and halos differ, with one share of the parameters.
 static Status plan_share(Plan *p, const RunConfig *cfg, int tp_rank) {
+    const Objective *o = p->objective;
     Mesh each = p->mesh;
-    Model m;
+    Learner learners[LEARNERS_MOST] = {{.name = NULL}};
     each.tp_rank = tp_rank;
-    Status st = model_open(&m, &cfg->model, &each);
-    if (st == OK && tp_rank == 0) plan_parameters(p, &m, cfg);
+    Status st = OK;
+    for (int i = 0; st == OK && i < o->learner_count; i++) {
+        LearnerConfig of;
+        o->learners[i].configure(&of, cfg);
+        st = learner_layout(&learners[i], o->learners[i].name, o->learners[i].frozen, &of, &each);
+        if (st == OK && tp_rank == 0) plan_parameters(p, &learners[i], &cfg->train);
+    }
     for (each.sp_rank = 0; st == OK && each.sp_rank < each.sp; each.sp_rank++)
         p->arenas.activations =
-            most(p->arenas.activations, tape_plan(&m, &cfg->train, p->micro_rows));
-    model_close(&m);
+            most(p->arenas.activations, tape_plan(o, learners, &cfg->train, p->micro_rows));
+    for (int i = 0; i < o->learner_count; i++) learner_close(&learners[i]);
     return st;
 }
 
-Status plan_make(Plan *p, const RunConfig *cfg, int ranks) {
-    *p = (Plan){.micro_rows = 0};
+Status plan_make(Plan *p, const Objective *o, const RunConfig *cfg, int ranks) {
+    *p = (Plan){.objective = o};
     TRY(mesh_plan(&p->mesh, &cfg->parallel, ranks, 0));
     p->micro_rows = run_micro_rows(&cfg->train, &p->mesh);
     // Shares of the vocabulary differ by one row, the first ones are larger: two kinds of ranks.
@@ -90,7 +100,7 @@ static const double LESS = 0.95;
 static bool take(Search *s, const RunConfig *cfg, int ranks) {
     Plan plan;
     if (ranks > RANKS_MOST) return false;
-    if (plan_make(&plan, cfg, ranks) != OK) {
+    if (plan_make(&plan, s->plan.objective, cfg, ranks) != OK) {
         err_clear();
         return false;
     }
@@ -188,7 +198,8 @@ static void trim(Search *s, int64_t bytes, const Search *first) {
         RunConfig cfg = s->cfg;
         Plan plan;
         cfg.parallel.sp /= 2;
-        if (s->ranks % 2 != 0 || plan_make(&plan, &cfg, s->ranks / 2) != OK) break;
+        if (s->ranks % 2 != 0 || plan_make(&plan, s->plan.objective, &cfg, s->ranks / 2) != OK)
+            break;
         if (plan_resident(&plan) > bytes) return;
         *s = (Search){cfg, s->ranks / 2, plan};
     }

@@ -6,16 +6,17 @@
 #include "train/run.h"
 
 typedef struct Plan {
+    const Objective *objective;
     Mesh mesh;
     int micro_rows;
-    double parameters, flops_per_token;
+    double parameters, flops_per_token;  // of the models that are trained
     Memory arenas;  // what a run reserves, to the byte: of each class the most that any rank has
     int64_t rest;   // what else a process holds (plan.c)
 } Plan;
 
 // cfg is resolved and checked. E_LAUNCH, E_USAGE: no such mesh for these ranks or this model. Uses
 // as many threads as OpenMP is set to: scratch depends on them.
-Status plan_make(Plan *p, const RunConfig *cfg, int ranks) CHECKED;
+Status plan_make(Plan *p, const Objective *o, const RunConfig *cfg, int ranks) CHECKED;
 int64_t plan_resident(const Plan *p);  // arenas and rest
 
 // A configuration near the first one.

@@ -256,8 +256,9 @@ static void write_bars(FILE *out, const Report *r) {
 // ---- charts ------------------------------------------------------------------------------------
 
 static void write_chart(FILE *out, const Chart *c, const char *place) {
-    fprintf(out, "<figure class='card %s'><figcaption>%s <span>%s</span>", place, c->title,
-            c->unit);
+    fprintf(out, "<figure class='card %s'><figcaption>", place);
+    html_string(out, c->title);
+    fprintf(out, " <span>%s</span>", c->unit);
     const Series *s = c->smooth != NULL ? c->smooth : c->points;
     if (s->count > 0) {
         char last[NUMBER_BYTES];
@@ -274,12 +275,29 @@ static void write_chart(FILE *out, const Chart *c, const char *place) {
     fputs("</figure>\n", out);
 }
 
+// Numbers that the run's objective and its other learners tell of.
+static void write_curves(FILE *out, const Report *r, const Chart *size) {
+    for (int i = 0; i < r->curve_count; i++) {
+        Series mean;
+        Chart c = *size;
+        c.title = r->curve[i].name;
+        c.points = &r->curve[i].points;
+        series__smooth(&mean, c.points);
+        c.smooth = &mean;
+        write_chart(out, &c, "third");
+        series__free(&mean);
+    }
+}
+
 static void write_charts(FILE *out, const Report *r) {
-    const Chart half = {.width = 470, .height = 250}, third = {.width = 340, .height = 190};
+    double last = (double)r->steps;
+    if (r->bits.count > 0) last = fmax(last, r->bits.at[r->bits.count - 1].x);
+    const Chart half = {.unit = "", .width = 470, .height = 250, .last_step = last};
+    const Chart third = {.unit = "", .width = 340, .height = 190, .last_step = last};
     Chart loss = half, bits = half, rate = third, norm = third, speed = third;
     loss.title = "Training loss", loss.unit = "nats/token", loss.points = &r->loss;
     bits.title = "Held-out text", bits.unit = "bits/byte", bits.points = &r->bits;
-    rate.title = "Learning rate", rate.unit = "", rate.points = &r->rate;
+    rate.title = "Learning rate", rate.points = &r->rate;
     norm.title = "Gradient norm", norm.unit = "log scale", norm.points = &r->norm;
     speed.title = "Throughput", speed.unit = "tokens/s", speed.points = &r->speed;
     bits.dots = rate.from_zero = norm.log_scale = speed.from_zero = true;
@@ -292,14 +310,9 @@ static void write_charts(FILE *out, const Report *r) {
         series__smooth(&means[i], noisy[i]->points);
         noisy[i]->smooth = &means[i];
     }
-    double last = (double)r->steps;
-    if (r->bits.count > 0) last = fmax(last, r->bits.at[r->bits.count - 1].x);
-
     fputs("<h2>Training, by step</h2>\n<div class=charts>\n", out);
-    for (int i = 0; i < 5; i++) {
-        all[i]->last_step = last;
-        write_chart(out, all[i], i < 2 ? "half" : "third");
-    }
+    for (int i = 0; i < 5; i++) write_chart(out, all[i], i < 2 ? "half" : "third");
+    write_curves(out, r, &third);
     fputs("</div>\n", out);
     for (int i = 0; i < 3; i++) series__free(&means[i]);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "train/metrics_lines.h"
 
 enum { SAMPLE_MOST = 6000, SMOOTH_SHARE = 80 };
 
@@ -75,11 +76,9 @@ static Status number(double *out, const JsonAt *object, const char *key) {
 
 // A whole line, before anything of it is taken.
 typedef struct Line {
-    const char *kind;
-    int64_t step, tokens_seen, tokens;
+    int64_t tokens_seen, tokens;
     bool final;
-    int lost;  // values that were not finite: the writer puts null there, as JSON has no word for
-               // them
+    int lost;  // values that were not finite: the writer puts null there (JSON has no word for it)
     double loss, lr, gnorm, tok_s, step_s, bits, nats;
 } Line;
 
@@ -92,9 +91,7 @@ static Status measured(double *out, int *lost, const JsonAt *line, const char *k
 }
 
 static Status read_line(Line *l, const JsonAt *line) {
-    *l = (Line){.kind = "", .tokens_seen = -1, .tokens = -1};
-    TRY(json_opt_text(&l->kind, line, "kind"));
-    TRY(json_need_int(&l->step, line, "step"));
+    *l = (Line){.tokens_seen = -1, .tokens = -1};
     TRY(json_opt_int(&l->tokens_seen, line, "tokens_seen"));
     TRY(json_opt_bool(&l->final, line, "final"));
     TRY(measured(&l->loss, &l->lost, line, "loss"));
@@ -107,13 +104,12 @@ static Status read_line(Line *l, const JsonAt *line) {
     return number(&l->nats, line, "nats_per_token");
 }
 
-static void add_step(Report *r, const Line *l, double *tokens) {
+static void add_step(Report *r, double step, const Line *l, double *tokens) {
     r->lost_values += l->lost;
-    series_add(&r->loss, (double)l->step, l->loss);
-    series_add(&r->rate, (double)l->step, l->lr);
-    series_add(&r->norm, (double)l->step, l->gnorm);
-    series_add(&r->speed, (double)l->step, l->tok_s);
-    r->steps = l->step;
+    series_add(&r->loss, step, l->loss);
+    series_add(&r->rate, step, l->lr);
+    series_add(&r->norm, step, l->gnorm);
+    series_add(&r->speed, step, l->tok_s);
     if (l->tokens_seen >= 0) r->tokens_seen = l->tokens_seen;
     if (isfinite(l->step_s) && l->tokens >= 0) {
         r->seconds += l->step_s;
@@ -121,13 +117,37 @@ static void add_step(Report *r, const Line *l, double *tokens) {
     }
 }
 
-static void add_eval(Report *r, const Line *l) {
+static void add_eval(Report *r, double step, const Line *l) {
     r->lost_values += l->lost;
-    series_add(&r->bits, (double)l->step, l->bits);
+    series_add(&r->bits, step, l->bits);
     if (!isfinite(l->bits)) return;
     r->bits_per_byte = l->bits;
     r->nats_per_token = l->nats;
     r->is_final = l->final;
+}
+
+// The curve of that name; NULL: there is no room for one more.
+static Curve *find_curve(Report *r, const char *name) {
+    int i = 0;
+    while (i < r->curve_count && strcmp(r->curve[i].name, name) != 0) i++;
+    if (i == REPORT_CURVES || strlen(name) >= REPORT_NAME) return NULL;
+    if (i == r->curve_count) snprintf(r->curve[r->curve_count++].name, REPORT_NAME, "%s", name);
+    return &r->curve[i];
+}
+
+// What other learners and objectives tell of themselves (metrics.c).
+static Status add_curve(const JsonAt *member, void *user) {
+    static const char *const KNOWN[] = {"step",   "loss",        "lr",     "gnorm",
+                                        "tokens", "tokens_seen", "step_s", "tok_s"};
+    Report *r = user;
+    double value;
+    if (json_kind(member) != J_NUMBER) return OK;
+    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++)
+        if (strcmp(member->key, KNOWN[i]) == 0) return OK;
+    TRY(json_number(&value, member));
+    Curve *c = find_curve(r, member->key);
+    if (c != NULL) series_add(&c->points, (double)r->steps, value);
+    return OK;
 }
 
 // The page says why something is left out: the first reason.
@@ -135,18 +155,26 @@ static void note_damage(Report *r) {
     if (r->damage[0] == '\0') snprintf(r->damage, sizeof r->damage, "%s", err_message());
 }
 
-static void add_line(Report *r, const char *text, size_t bytes, double *tokens) {
-    Json *root = NULL;
-    Line line;
-    if (bytes == 0) return;
-    Status st = json_open(&root, text, bytes, "metrics.jsonl");
-    JsonAt top = json_top(root, "metrics.jsonl", NULL);
-    if (st == OK) st = read_line(&line, &top);
-    if (st != OK) r->torn_lines++;
-    if (st != OK) note_damage(r);
-    if (st == OK && strcmp(line.kind, "step") == 0) add_step(r, &line, tokens);
-    if (st == OK && strcmp(line.kind, "eval") == 0) add_eval(r, &line);
-    json_close(root);
+typedef struct Reading {
+    Report *report;
+    double tokens;  // of steps whose time is known
+} Reading;
+
+static void add_line(const MetricsLine *line, const JsonAt *top, void *user) {
+    Reading *reading = user;
+    Report *r = reading->report;
+    Line l;
+    if (line->kind == LINE_EMPTY || line->kind == LINE_OTHER) return;
+    if (line->kind == LINE_BAD || read_line(&l, top) != OK) {
+        r->torn_lines++;
+        note_damage(r);
+    } else if (line->kind == LINE_EVAL) {
+        add_eval(r, (double)line->step, &l);
+    } else {
+        r->steps = line->step;
+        add_step(r, (double)line->step, &l, &reading->tokens);
+        if (json_each(top, add_curve, r) != OK) note_damage(r);
+    }
 }
 
 static void note_unreadable(Report *r, const char *name) {
@@ -166,16 +194,11 @@ static char *read_piece(Report *r, const char *name, size_t *bytes) {
 
 static void read_metrics(Report *r) {
     size_t bytes = 0;
-    double tokens = 0;
+    Reading reading = {.report = r};
     char *text = read_piece(r, "metrics.jsonl", &bytes);
-    for (size_t at = 0; text != NULL && at < bytes;) {
-        const char *line = text + at, *end = memchr(line, '\n', bytes - at);
-        size_t n = end == NULL ? bytes - at : (size_t)(end - line);
-        add_line(r, line, n, &tokens);
-        at += n + 1;
-    }
+    if (text != NULL) metrics_each(text, bytes, add_line, &reading);
     free(text);
-    if (r->seconds > 0) r->tokens_per_s = tokens / r->seconds;
+    if (r->seconds > 0) r->tokens_per_s = reading.tokens / r->seconds;
 }
 
 // ---- the JSON files ----------------------------------------------------------------------------
@@ -382,6 +405,7 @@ Status report__read(Report *r, const char *run_dir) {
 void report__free(Report *r) {
     Series *const all[] = {&r->loss, &r->bits, &r->rate, &r->norm, &r->speed};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) series__free(all[i]);
+    for (int i = 0; i < r->curve_count; i++) series__free(&r->curve[i].points);
     for (int i = 0; i < r->sample_count; i++) free(r->sample[i].text);
     free(r->config);
     *r = (Report){.sample_count = 0};

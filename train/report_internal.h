@@ -21,6 +21,7 @@ enum {
     REPORT_SOURCES = 64,
     REPORT_BARS = 16,
     REPORT_USES = 32,
+    REPORT_CURVES = 24,
     REPORT_SAMPLES = 3,
     REPORT_NAME = 64
 };
@@ -30,6 +31,10 @@ typedef struct ReportSource {
     double weight;
     Cleaning cleaned;
 } ReportSource;
+typedef struct Curve {  // of a member of lines that the page knows nothing else about
+    char name[REPORT_NAME];
+    Series points;
+} Curve;
 typedef struct Bar {  // bits/byte of a compressor
     char name[REPORT_NAME];
     double value;
@@ -48,6 +53,8 @@ typedef struct Sample {
 typedef struct Report {
     char dir[PATH_BYTES];
     Series loss, bits, rate, norm, speed;  // loss, held-out bits/byte, learning rate, ..., tokens/s
+    Curve curve[REPORT_CURVES];            // other numbers of the lines of steps
+    int curve_count;
     int64_t steps, tokens_seen;            // of the last line
     double seconds, tokens_per_s;          // sum over steps; all tokens by all seconds
     double nats_per_token, bits_per_byte;  // the last evaluation

@@ -1,4 +1,4 @@
-// Opening a run: corpus, tokenizer, model, reducer, optimiser, loader and the tape's memory.
+// Opening a run: corpus, tokenizer, models, loader and the tape's memory.
 #include "train/run.h"
 
 #include <stdio.h>
@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "parallel/agree.h"
-#include "parallel/reduce.h"
 
 enum { MICRO_TOKENS = 8192 };  // of a micro-batch, unless train.micro_rows says otherwise
 
@@ -17,14 +16,13 @@ int64_t run_global_rows(const Run *run) {
 
 // That of the newest checkpoint; one that cannot be read is the business of run_resume.
 static void fix_corpus(DataConfig *data, const char *run_dir) {
-    char ckpt[PATH_BYTES], name[64], dir[PATH_BYTES];
+    char ckpt[PATH_BYTES], dir[PATH_BYTES];
     int64_t step;
     Manifest m;
     path_join(ckpt, run_dir, "ckpt");
     Status st = checkpoint_newest(ckpt, &step);
     if (st == OK && step >= 0) {
-        snprintf(name, sizeof name, "step_%08lld", (long long)step);
-        path_join(dir, ckpt, name);
+        checkpoint_step_dir(dir, ckpt, step);
         data->corpus_fixed = checkpoint_manifest(dir, &m) == OK;
         if (data->corpus_fixed) data->corpus = m.corpus;
         if (data->corpus_fixed) manifest_free(&m);
@@ -61,7 +59,8 @@ static void take_special_ids(ModelConfig *m, const Run *run, const Config *origi
     for (int i = 0; i < 3 && m->bos_id < 0; i++) m->bos_id = bpe_special(run->bpe, begins[i]);
 }
 
-static Status open_model(Run *run, const Config *origins) {
+// The sizes that the corpus decides.
+static Status resolve_model(Run *run, const Config *origins) {
     ModelConfig *m = &run->cfg.model;
     int vocab = corpus_vocab(run->corpus);
     take_special_ids(m, run, origins);
@@ -76,8 +75,7 @@ static Status open_model(Run *run, const Config *origins) {
         FAIL(E_USAGE, "raise model.vocab, or lower data.vocab and prepare again",
              "model.vocab=%d is smaller than the tokenizer's %d", m->vocab, vocab);
     }
-    TRY(model_open(&run->model, m, &run->mesh));
-    return params_reserve(&run->model.params, true);
+    return OK;
 }
 
 int run_micro_rows(const TrainConfig *t, const Mesh *mesh) {
@@ -95,39 +93,49 @@ static Batch shape_of(const Mesh *mesh, int *bound, int rows, int T) {
     return (Batch){.seq = {.B = rows, .T = tokens, .bound = bound}};
 }
 
-void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows) {
-    int *bound = calloc((size_t)m->mesh->sp + 1, sizeof *bound);
+void run_measure_tape(Tape *tp, const Objective *o, Learner *learners, const TrainConfig *t,
+                      int rows) {
+    const Mesh *mesh = learners[0].model.mesh;
+    const double counters[COUNTERS_MOST] = {0};
+    Tensor *parts[SLOTS_MOST] = {NULL};
+    int *bound = calloc((size_t)mesh->sp + 1, sizeof *bound);
     ASSERT(bound != NULL);
-    Batch train = shape_of(m->mesh, bound, rows, t->seq);
+    Batch train = shape_of(mesh, bound, rows, t->seq);
     tape_dry(tp, true);
-    tape_backward(tp, model_loss(tp, m, &train, NULL));
-    Batch eval = shape_of(m->mesh, bound, 1, t->eval_seq);
+    tape_backward(tp, o->loss(tp, learners, &train, counters, parts));
+    Batch eval = shape_of(mesh, bound, 1, t->eval_seq);
     tape_dry(tp, false);
-    model_loss(tp, m, &eval, NULL);
+    model_loss(tp, &learners[0].model, &eval, NULL);
     free(bound);
 }
 
-Status run_open_training(Run *run) {
-    int count;
-    size_t bucket = (size_t)run->cfg.train.bucket_mb << 20;
+static Status layout_learners(Run *run) {
+    const Objective *o = run->objective;
+    for (int i = 0; i < o->learner_count; i++) {
+        LearnerConfig cfg;
+        o->learners[i].configure(&cfg, &run->cfg);
+        run->learner_count = i + 1;
+        TRY(learner_layout(&run->learner[i], o->learners[i].name, o->learners[i].frozen, &cfg,
+                           &run->mesh));
+    }
+    return OK;
+}
+
+Status run_open_learners(Run *run) {
     TrainConfig *t = &run->cfg.train;
+    size_t bucket = (size_t)t->bucket_mb << 20;
     t->micro_rows = run_micro_rows(t, &run->mesh);
-    TRY(reducer_open(&run->reducer, &run->mesh, &run->model.params, bucket));
-    const Range *ranges = reducer_ranges(run->reducer, &count);
-    TRY(optim_open(&run->optim, &run->cfg.optim, ranges, count));
+    TRY(agree(layout_learners(run), run->mesh.world));
+    for (int i = 0; i < run->learner_count; i++) TRY(learner_reserve(&run->learner[i], bucket));
     run->tape = tape_new();
-    run_measure_tape(run->tape, &run->model, t, t->micro_rows);
-    return tape_reserve(run->tape);
+    run_measure_tape(run->tape, run->objective, run->learner, t, t->micro_rows);
+    return agree(tape_reserve(run->tape), run->mesh.world);
 }
 
 Memory run_memory(const Run *run) {
-    const ParamSet *ps = &run->model.params;
-    int64_t weights = (char *)ps->grad - (char *)ps->data;
-    return (Memory){.weights = weights,
-                    .gradients = (int64_t)ps->arena.peak - weights,
-                    .optimizer = (int64_t)run->optim.arena.peak,
-                    .exchange = (int64_t)reducer_arena_bytes(run->reducer),
-                    .activations = (int64_t)tape_bytes(run->tape)};
+    Memory m = {.activations = (int64_t)tape_bytes(run->tape)};
+    for (int i = 0; i < run->learner_count; i++) learner_memory(&run->learner[i], &m);
+    return m;
 }
 
 static Status source_rows(void *user, Batch *out, int64_t row, int rows) {
@@ -144,20 +152,23 @@ static Status open_loader(Run *run) {
     return OK;
 }
 
-Status run_reset(Run *run) {
-    const TrainConfig *t = &run->cfg.train;
-    LoaderState start = {0};
-    Status st = OK;
-    if (t->init[0] == '\0') {
-        params_init(&run->model.params, (uint64_t)t->seed);
-    } else {
-        Dtype stored;
-        st = hf_import(&run->model.params, t->init, run->model.cfg.tied, &stored);
+// Those of the learners that are frozen, or of the others.
+static Status first_weights(Run *run, bool frozen) {
+    for (int i = 0; i < run->learner_count; i++) {
+        Learner *l = &run->learner[i];
+        if (l->frozen != frozen) continue;
+        TRY(run->objective->learners[i].weights(l, &run->cfg));
+        learner_forget(l);
     }
-    memset(run->optim.m, 0, run->optim.owned * sizeof(real));
-    memset(run->optim.v, 0, run->optim.owned * sizeof(real));
+    return OK;
+}
+
+Status run_reset(Run *run) {
+    LoaderState start = {0};
+    Status st = first_weights(run, false);
     if (st == OK) st = loader_restore(run->loader, &start);
     run->step = run->tokens_seen = 0;
+    memset(run->counters, 0, sizeof run->counters);
     run->train_s = 0;
     run->phases = (Phases){0};
     return agree(st, run->mesh.world);
@@ -165,17 +176,16 @@ Status run_reset(Run *run) {
 
 Status run_open(Run *run, const Config *origins) {
     TRY(open_corpus(run));
-    TRY(agree(open_model(run, origins), run->mesh.world));
-    TRY(agree(run_open_training(run), run->mesh.world));
+    TRY(agree(resolve_model(run, origins), run->mesh.world));
+    TRY(run_open_learners(run));
+    TRY(agree(first_weights(run, true), run->mesh.world));
     return agree(open_loader(run), run->mesh.world);
 }
 
 void run_close(Run *run) {
     loader_close(run->loader);
-    optim_close(&run->optim);
-    reducer_close(run->reducer);
+    for (int i = 0; i < run->learner_count; i++) learner_close(&run->learner[i]);
     tape_free(run->tape);
-    model_close(&run->model);
     bpe_close(run->bpe);
     free(run->tokenizer.text);
     corpus_close(run->corpus);

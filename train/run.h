@@ -1,4 +1,4 @@
-// A training run: configuration, model, optimiser, data and where they stand. Everything a step
+// A training run: configuration, objective, models, data and where they stand. Everything a step
 // needs.
 #pragma once
 
@@ -7,11 +7,9 @@
 #include "checkpoints/checkpoint.h"
 #include "data/data.h"
 #include "model/generate.h"
-#include "model/model.h"
-#include "parallel/reduce.h"
 #include "train/accounts.h"
 #include "train/modelfiles.h"
-#include "train/schedule.h"
+#include "train/objective.h"
 
 typedef struct TrainConfig {
     Text run_dir;          // where the run lives
@@ -33,7 +31,7 @@ typedef struct TrainConfig {
     Text init;      // Hugging Face directory to start from, ""
 } TrainConfig;
 
-typedef struct RunConfig {
+struct RunConfig {
     TrainConfig train;
     OptimConfig optim;
     ScheduleConfig schedule;
@@ -41,7 +39,7 @@ typedef struct RunConfig {
     DataConfig data;
     ParallelConfig parallel;
     SampleConfig sample;
-} RunConfig;
+};
 
 enum { RUN_SECTIONS = 7 };
 // Sections in the order of RunConfig, pointing into cfg.
@@ -52,15 +50,15 @@ struct Arguments;
 // The one positional word is the YAML file; key=value words override it. Not collective.
 Status run_config_read(Config *c, const struct Arguments *a) CHECKED;
 
-typedef struct StepResult {
-    double loss;       // nats a token, mean over the global batch
-    double grad_norm;  // global, before clipping
-    double lr;
-    int64_t tokens;      // valid targets of the global batch
+struct StepResult {
+    double loss;               // mean over the global batch; of a language model nats a token
+    double slots[SLOTS_MOST];  // the objective's sums over it
+    LearnerStep learner[LEARNERS_MOST];
+    int64_t tokens;      // of the global batch, as the objective counts them: valid targets
     uint64_t data_hash;  // of the global batch's tokens and their places: the same on every mesh
     bool stop;           // some rank was asked to stop: all ranks agree on this step
     bool save_due;       // rank 0's clock says that a checkpoint is due
-} StepResult;
+};
 
 // Lines of metrics.jsonl that wait for a disk that takes them, on rank 0.
 typedef struct MetricsLog {
@@ -92,12 +90,13 @@ typedef struct Run {
     RowSource source;
     Bpe *bpe;
     FileText tokenizer;  // its tokenizer.json; on rank 0
-    Model model;
+    const Objective *objective;
+    Learner learner[LEARNERS_MOST];
+    int learner_count;               // laid out so far
+    double counters[COUNTERS_MOST];  // the objective's
     Tape *tape;
-    Reducer *reducer;
-    Optim optim;
     int64_t step;         // steps done
-    int64_t tokens_seen;  // valid targets so far
+    int64_t tokens_seen;  // so far
     double train_s;       // seconds of training, over restarts
     double last_save_s;   // clock_s of the last checkpoint
     Lock lock;            // of the run directory, on rank 0
@@ -114,11 +113,13 @@ int64_t run_global_rows(const Run *run);  // sequences of a global batch
 // Rows a micro-batch: the configured number, else about 8192 tokens a rank, never more than the
 // largest share.
 int run_micro_rows(const TrainConfig *t, const Mesh *mesh);
-// Dry runs of a training micro-batch and of an evaluation window on m->mesh: tape_bytes, or
-// tape_reserve, next.
-void run_measure_tape(Tape *tp, Model *m, const TrainConfig *t, int rows);
-// The part of run_open after the model: reducer, optimiser, tape memory. Not collective.
-Status run_open_training(Run *run) CHECKED;
+// Dry runs of a training micro-batch and of an evaluation window of laid out learners: tape_bytes,
+// or tape_reserve, next.
+void run_measure_tape(Tape *tp, const Objective *o, Learner *learners, const TrainConfig *t,
+                      int rows);
+// The part of run_open without data: the learners of run->objective and the tape's memory.
+// cfg.model is resolved. Collective(world); on failure everything is left for run_close.
+Status run_open_learners(Run *run) CHECKED;
 // Bytes of this rank's arenas, once they are reserved.
 Memory run_memory(const Run *run);
 // Weights, moments and counters as at step 0 (or as imported). Collective(world).
@@ -127,18 +128,6 @@ Status run_reset(Run *run) CHECKED;
 // --- step.c ---
 // One optimizer step. Collective(world): every rank leaves by the same branch.
 Status train_step(Run *run, StepResult *out) CHECKED;
-// Slots of the one reduction that a step makes.
-enum {
-    RED_LOSS,
-    RED_TOKENS,
-    RED_SQNORM,
-    RED_FAILED,
-    RED_STOP,
-    RED_SAVE,
-    RED_HASH_LOW,
-    RED_HASH_HIGH,  // halves of a hash: whole numbers, whose sums are exact
-    RED_COUNT
-};
 
 // --- eval.c ---
 typedef struct EvalResult {
@@ -158,13 +147,12 @@ Status run_resume(Run *run) CHECKED;  // newest valid checkpoint; run_reset when
 Status run_export(Run *run) CHECKED;
 
 // --- rundir.c: the run directory. Collective(world) ---
-// Creates it; or, where it holds a run, compares the requested configuration with cfg's: equal
-// means resume, else E_USAGE listing what differs. Keys that change no number (logging, checkpoint
-// times, ...) may differ. A train.steps that was measured earlier is taken over into cfg.
-Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) CHECKED;
-// Rank 0 only: the directory is this process's until it ends, and marked as ours. *lock: release
-// it, also after a failure. E_USAGE: another process trains there.
-Status rundir_lock(const char *run_dir, Lock *lock) CHECKED;
+// Creates it and locks it on rank 0: it is this process's until it ends, and marked as ours.
+// *lock: release it, also after a failure. E_USAGE: another process trains there. Where it holds a
+// run, the requested configuration is compared with cfg's: equal means resume, else E_USAGE listing
+// what differs. Keys that change no number (logging, checkpoint times, ...) may differ. A
+// train.steps that was measured earlier is taken over into cfg.
+Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh, Lock *lock) CHECKED;
 // --- rundir_own.c. Rank 0 only ---
 // E_USAGE, before anything is touched: something that the run would replace is not the program's,
 // or is an input.
@@ -203,4 +191,4 @@ Status report_write(const char *run_dir) CHECKED;
 
 // --- loop.c ---
 // The whole run: prepare, resume, steps, evaluation, checkpoints, report. Collective(world).
-Status train_run(RunConfig *cfg, Config *origins) CHECKED;
+Status train_run(const Objective *objective, RunConfig *cfg, Config *origins) CHECKED;

@@ -85,19 +85,17 @@ static Status compare_requests(const RunConfig *cfg, const char *path, char *now
          "%s holds a run with another configuration: %s", cfg->train.run_dir, differences);
 }
 
-static Status open_here(RunConfig *cfg, Config *origins, bool writer) {
+// With the run that the directory holds, if it holds one.
+static Status compare_here(RunConfig *cfg, Config *origins) {
     char path[PATH_BYTES];
-    char *now = config_dump_fixed(origins);
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
     Status st = path_look(path);
-    if (st == OK) {
-        st = compare_requests(cfg, path, now, origins);
-        if (st == OK) st = take_measured_steps(cfg, origins);
-    } else if (st == E_MISSING) {
-        st = writer ? dir_make(cfg->train.run_dir) : OK;
-    }
+    if (st == E_MISSING) return OK;
+    TRY(st);
+    char *now = config_dump_fixed(origins);
+    st = compare_requests(cfg, path, now, origins);
     free(now);
-    return st;
+    return st == OK ? take_measured_steps(cfg, origins) : st;
 }
 
 // Now rather than after an hour of preparing text. Imported sizes are read later.
@@ -108,22 +106,27 @@ static Status check_model(const RunConfig *cfg, const Config *origins, const Mes
     return model_check_mesh(&m, mesh);
 }
 
-Status rundir_lock(const char *run_dir, Lock *lock) {
+static Status make_and_lock(const char *run_dir, Lock *lock) {
     char path[PATH_BYTES];
     bool held;
     LockHolder holder;
+    TRY(dir_make(run_dir));
     path_join(path, run_dir, ".sterna-run.lock");
     TRY(lock_try(lock, path, &held, holder));
-    if (!held) return rundir_take(run_dir);
+    if (!held) return OK;
     FAIL(E_USAGE, "wait for it, stop it, or give another train.run_dir",
          "%s: another process trains in this directory: %s", run_dir, holder);
 }
 
-Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh) {
+Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh, Lock *lock) {
+    bool writer = mesh->rank == 0;
     Status st = run_config_check(cfg);
     if (st == OK) st = check_model(cfg, origins, mesh);
-    if (st == OK && mesh->rank == 0) st = rundir_check_own(cfg);
-    if (st == OK) st = open_here(cfg, origins, mesh->rank == 0);
+    if (st == OK && writer) st = rundir_check_own(cfg);
+    if (st == OK && writer) st = make_and_lock(cfg->train.run_dir, lock);
+    TRY(agree(st, mesh->world));
+    st = compare_here(cfg, origins);  // what is there now stays: it is locked
+    if (st == OK && writer) st = rundir_take(cfg->train.run_dir);
     return agree(st, mesh->world);
 }
 
@@ -252,8 +255,8 @@ static Status corpus_json_write(const Run *run) {
     jsonout_int(&w, "holdout_bytes", c->holdout_bytes);
     jsonout_int(&w, "holdout_tokens", c->holdout_tokens);
     jsonout_bool(&w, "embedded_sample", c->embedded_sample);
-    jsonout_int(&w, "parameters", (int64_t)model_parameters(&run->model));
-    jsonout_text(&w, "model", model_dim_summary(&run->model.cfg));
+    jsonout_int(&w, "parameters", (int64_t)model_parameters(&run->learner[0].model));
+    jsonout_text(&w, "model", model_dim_summary(&run->learner[0].model.cfg));
     jsonout_close_object(&w);
     path_join(path, run->cfg.train.run_dir, "corpus.json");
     Status st = file_write(path, w.text, w.bytes);

@@ -1,4 +1,5 @@
-// A run's checkpoints: weights and moments as slices of global tensors, counters in the manifest.
+// A run's checkpoints: the parts of its learners, counters in the manifest; and the model it
+// exports.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,135 +7,38 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "parallel/agree.h"
-#include "parallel/reduce.h"
-#include "train/run.h"
-
-// Slices and names of the two files. Moments are "m.<parameter>" and "v.<parameter>".
-typedef struct Tables {
-    char (*names)[2][PARAM_NAME_BYTES + 2];
-    Slice *weights, *moments;  // whole tensors: layouts
-    Slice *shares, *owned;     // this rank's of the weights, its pieces of the moments
-    int rows, share_count, owned_count;
-} Tables;
-
-static Slice whole_slice(const Param *p, const char *name) {
-    Slice s = {.tensor = name, .ndim = p->ndim};
-    memcpy(s.dim, p->dim, sizeof s.dim);
-    return slice_range(&s, 0, p->whole, NULL);
-}
-
-// This rank's share of a tensor.
-static Slice share_slice(const Param *p, const Slice *layout, real *data) {
-    Slice s = *layout;
-    s.begin = p->share.begin;
-    s.run = p->share.run;
-    s.stride = p->share.stride;
-    s.runs = p->share.runs;
-    s.data = data;
-    return s;
-}
-
-// Pieces of row p inside one updated range; `packed` is where the range begins in the optimiser's
-// arrays.
-static void add_owned(Tables *t, const Run *run, int row, Range range, size_t packed) {
-    const Param *p = &run->model.params.rows[row];
-    size_t end = range.begin + range.count, row_end = p->offset + p->count;
-    size_t from = p->offset > range.begin ? p->offset : range.begin;
-    size_t to = row_end < end ? row_end : end;
-    if (from >= to) return;
-    real *const moments[2] = {run->optim.m, run->optim.v};
-    for (int k = 0; k < 2; k++) {
-        Slice share = share_slice(p, &t->moments[2 * row + k], NULL);
-        real *data = moments[k] + packed + (from - range.begin);
-        Slice *parts = &t->owned[t->owned_count];
-        int count = slice_cut(parts, &share, from - p->offset, to - from);
-        for (int i = 0; i < count; i++) {
-            parts[i].data = data;
-            data += slice_elements(&parts[i]);
-        }
-        t->owned_count += count;
-    }
-}
-
-static Status tables_new(Tables *t, size_t rows, size_t ranges) {
-    t->rows = (int)rows;
-    t->names = calloc(rows, sizeof *t->names);
-    t->weights = calloc(rows, sizeof(Slice));
-    t->shares = calloc(rows, sizeof(Slice));
-    t->moments = calloc(2 * rows, sizeof(Slice));
-    t->owned = calloc(2 * CUT_SLICES * (rows + ranges), sizeof(Slice));
-    if (!t->names || !t->weights || !t->shares || !t->moments || !t->owned)
-        FAIL(E_NOMEM, "", "out of memory");
-    return OK;
-}
-
-// Several ranks hold the same numbers; of those, one writes. All read.
-static bool writes_row(const Run *run, const Param *p, bool moments) {
-    const Mesh *m = &run->mesh;
-    bool first = m->dp_rank == 0 && m->sp_rank == 0;
-    if (p->tp_axis < 0 && m->tp_rank > 0) return false;
-    return first || (moments && m->zero);
-}
-
-static Status tables_open(Tables *t, const Run *run, bool saving) {
-    const ParamSet *ps = &run->model.params;
-    int ranges;
-    const Range *owned = reducer_ranges(run->reducer, &ranges);
-    TRY(tables_new(t, (size_t)ps->count, (size_t)ranges));
-    for (int i = 0; i < ps->count; i++) {
-        const Param *p = &ps->rows[i];
-        t->weights[i] = whole_slice(p, p->name);
-        if (!saving || writes_row(run, p, false))
-            t->shares[t->share_count++] = share_slice(p, &t->weights[i], p->data);
-        for (int k = 0; k < 2; k++) {
-            snprintf(t->names[i][k], sizeof t->names[i][k], "%c.%s", "mv"[k], p -> name);
-            t->moments[2 * i + k] = whole_slice(p, t->names[i][k]);
-        }
-    }
-    size_t packed = 0;
-    for (int r = 0; r < ranges; r++) {
-        for (int i = 0; i < ps->count; i++) {
-            if (!saving || writes_row(run, &ps->rows[i], true))
-                add_owned(t, run, i, owned[r], packed);
-        }
-        packed += owned[r].count;
-    }
-    return OK;
-}
-
-static void tables_close(Tables *t) {
-    free(t->names);
-    free(t->weights);
-    free(t->shares);
-    free(t->moments);
-    free(t->owned);
-}
-
-// Collective(world).
-static Status tables_agree(Tables *t, const Run *run, bool saving) {
-    Status st = agree(tables_open(t, run, saving), run->mesh.world);
-    if (st != OK) tables_close(t);
-    return st;
-}
-
-static void tables_parts(const Tables *t, CkptPart parts[2]) {
-    parts[0] = (CkptPart){.file = "model.safetensors",
-                          .mine = {t->shares, t->share_count},
-                          .layout = t->weights,
-                          .layout_count = t->rows};
-    parts[1] = (CkptPart){.file = "optimizer.safetensors",
-                          .mine = {t->owned, t->owned_count},
-                          .layout = t->moments,
-                          .layout_count = 2 * t->rows};
-}
+#include "train/parts.h"
 
 // ---- counters ----------------------------------------------------------------------------------
+
+static void objective_pack(PackOut *w, const Run *run) {
+    const Objective *o = run->objective;
+    packout_text(w, "objective");
+    packout_map(w, 1 + (uint32_t)o->counter_count);
+    packout_text(w, "name");
+    packout_text(w, o->name);
+    for (int i = 0; i < o->counter_count; i++) {
+        packout_text(w, o->counters[i]);
+        packout_f64(w, run->counters[i]);
+    }
+}
+
+// What is trained there, and its counters; NULL: next-token prediction.
+static Status objective_find(const PackValue **map, char name[LABEL_BYTES], const PackValue *root) {
+    *map = NULL;
+    snprintf(name, LABEL_BYTES, "%s", LANGUAGE_MODEL.name);
+    if (!pack_has(root, "objective")) return OK;
+    TRY(pack_map(map, root, "objective"));
+    return pack_text(name, LABEL_BYTES, *map, "name");
+}
 
 static PackOut *counters_pack(const Run *run) {
     LoaderState st;
     loader_state(run->loader, &st);
     PackOut *w = packout_new();
-    packout_map(w, 4);
+    const Objective *o = run->objective;
+    bool named = o != &LANGUAGE_MODEL;  // whose checkpoints name none
+    packout_map(w, 4 + named);
     packout_text(w, "tokens_seen");
     packout_i64(w, run->tokens_seen);
     packout_text(w, "train_s");
@@ -144,6 +48,7 @@ static PackOut *counters_pack(const Run *run) {
     packout_text(w, "per_source");
     packout_array(w, MAX_SOURCES);
     for (int i = 0; i < MAX_SOURCES; i++) packout_i64(w, st.per_source[i]);
+    if (named) objective_pack(w, run);
     return w;
 }
 
@@ -156,19 +61,38 @@ static Status counters_read(Run *run, LoaderState *state, const PackValue *root)
     TRY(pack_array(&per_source, &count, root, "per_source"));
     for (uint32_t i = 0; i < MAX_SOURCES; i++)
         TRY(pack_item_i64(&state->per_source[i], per_source, i));
+    const PackValue *map;
+    char name[LABEL_BYTES];
+    TRY(objective_find(&map, name, root));
+    for (int i = 0; i < run->objective->counter_count; i++)
+        TRY(pack_f64(&run->counters[i], map, run->objective->counters[i]));
     return OK;
 }
 
+static const char STATE[] = "manifest.msgpack: state";
+
 static Status counters_unpack(Run *run, const Manifest *m) {
-    static const char HERE[] = "manifest.msgpack: state";
     Pack *p = NULL;
     LoaderState state;
-    TRY(pack_open(&p, m->state, m->state_bytes, HERE));
+    TRY(pack_open(&p, m->state, m->state_bytes, STATE));
     Status st = counters_read(run, &state, pack_root(p));
     pack_close(p);
-    if (st != OK) return err_context(st, "%s", HERE);
+    if (st != OK) return err_context(st, "%s", STATE);
     run->step = m->step;
     return loader_restore(run->loader, &state);
+}
+
+static Status check_objective(const Run *run, const Manifest *m) {
+    Pack *p = NULL;
+    const PackValue *map;
+    char name[LABEL_BYTES];
+    TRY(pack_open(&p, m->state, m->state_bytes, STATE));
+    Status st = objective_find(&map, name, pack_root(p));
+    pack_close(p);
+    if (st != OK) return err_context(st, "%s", STATE);
+    if (strcmp(name, run->objective->name) == 0) return OK;
+    FAIL(E_USAGE, "give another train.run_dir, or the command that began the run",
+         "%s holds a run of another kind: %s", run->cfg.train.run_dir, name);
 }
 
 static bool same_hash(Hash128 a, Hash128 b) {
@@ -187,8 +111,8 @@ static Status check_corpus(const Run *run, const Manifest *m) {
 
 // What is copied must be equal, bit for bit: the shares of all replicas, and on the ranks of a tp
 // axis what it does not split. Ranks on different processors could drift apart unseen.
-static void check_copies(const Run *run) {
-    const ParamSet *ps = &run->model.params;
+static void check_copies(const Run *run, const Learner *l) {
+    const ParamSet *ps = &l->model.params;
     uint64_t copied = 0;
     comm_check_same(run->mesh.replicas, params_hash(ps), "weights of ranks with the same share");
     for (int i = 0; i < ps->count; i++) {
@@ -199,12 +123,7 @@ static void check_copies(const Run *run) {
     comm_check_same(run->mesh.tp_axis, copied, "weights that tensor parallelism does not split");
 }
 
-Status run_save(Run *run) {
-    check_copies(run);
-    Tables t = {0};
-    char dir[PATH_BYTES];
-    path_join(dir, run->cfg.train.run_dir, "ckpt");
-    TRY(tables_agree(&t, run, true));
+static Status save_parts(Run *run, const char *dir, const Parts *parts) {
     PackOut *counters = counters_pack(run);
     size_t bytes;
     const char *state = packout_data(counters, &bytes);
@@ -217,16 +136,25 @@ Status run_save(Run *run) {
                   .state_bytes = bytes,
                   .corpus = corpus_hash(run->corpus)};
     m.tokenizer.low = bpe_hash(run->bpe, &m.tokenizer.high);
-    CkptPart parts[2];
-    tables_parts(&t, parts);
-    Status st = checkpoint_save(&run->mesh, dir, parts, 2, &m, (int)run->cfg.train.keep);
+    Status st =
+        checkpoint_save(&run->mesh, dir, parts->part, parts->count, &m, (int)run->cfg.train.keep);
     packout_free(counters);
-    tables_close(&t);
-    if (st == OK && run->mesh.rank == 0 &&
-        rundir_note_saved(run->cfg.train.run_dir, run->step) != OK)
+    return st;
+}
+
+Status run_save(Run *run) {
+    for (int i = 0; i < run->learner_count; i++) check_copies(run, &run->learner[i]);
+    Parts parts;
+    char dir[PATH_BYTES];
+    path_join(dir, run->cfg.train.run_dir, "ckpt");
+    Status st = parts_open(&parts, run, true);
+    if (st == OK) st = save_parts(run, dir, &parts);
+    parts_close(&parts);
+    TRY(st);
+    if (run->mesh.rank == 0 && rundir_note_saved(run->cfg.train.run_dir, run->step) != OK)
         log_warn("%s", err_message());  // it is looked for only when no checkpoint is found
     run->last_save_s = clock_s();
-    return st;
+    return OK;
 }
 
 // Said before anything is prepared, too (rundir_check); meanwhile a disk may have gone.
@@ -239,31 +167,42 @@ static Status check_unsaved(const char *run_dir) {
          (long long)saved);
 }
 
-Status run_resume(Run *run) {
+// That it is this run's checkpoint is said before anything is read that may not fit.
+static Status check_step(const Run *run, const char *ckpt, int64_t step) {
     char dir[PATH_BYTES];
-    path_join(dir, run->cfg.train.run_dir, "ckpt");
-    int64_t step;
-    TRY(checkpoint_find(&run->mesh, dir, &step));
-    if (step < 0) {
-        TRY(agree(run->mesh.rank == 0 ? check_unsaved(run->cfg.train.run_dir) : OK,
-                  run->mesh.world));
-        return run_reset(run);
-    }
-    Tables t = {0};
-    TRY(tables_agree(&t, run, false));
-    CkptPart parts[2];
-    tables_parts(&t, parts);
-    Manifest m = {0};
-    Status st = checkpoint_load(&run->mesh, dir, step, parts, 2, &m);
-    tables_close(&t);
-    params_changed(&run->model.params);
-    if (st == OK) {
-        st = check_corpus(run, &m);
-        if (st == OK) st = counters_unpack(run, &m);
-        st = agree(st, run->mesh.world);
-    }
+    Manifest m;
+    checkpoint_step_dir(dir, ckpt, step);
+    TRY(checkpoint_manifest(dir, &m));
+    Status st = check_objective(run, &m);
+    if (st == OK) st = check_corpus(run, &m);
     manifest_free(&m);
     return st;
+}
+
+static Status load_step(Run *run, const char *ckpt, int64_t step) {
+    Parts parts;
+    Manifest m = {0};
+    Status st = parts_open(&parts, run, false);
+    if (st == OK) st = checkpoint_load(&run->mesh, ckpt, step, parts.part, parts.count, &m);
+    parts_close(&parts);
+    for (int i = 0; i < run->learner_count; i++) params_changed(&run->learner[i].model.params);
+    if (st == OK) st = agree(counters_unpack(run, &m), run->mesh.world);
+    manifest_free(&m);
+    return st;
+}
+
+Status run_resume(Run *run) {
+    char ckpt[PATH_BYTES];
+    bool first = run->mesh.rank == 0;
+    path_join(ckpt, run->cfg.train.run_dir, "ckpt");
+    int64_t step;
+    TRY(checkpoint_find(&run->mesh, ckpt, &step));
+    if (step < 0) {
+        TRY(agree(first ? check_unsaved(run->cfg.train.run_dir) : OK, run->mesh.world));
+        return run_reset(run);
+    }
+    TRY(agree(first ? check_step(run, ckpt, step) : OK, run->mesh.world));
+    return load_step(run, ckpt, step);
 }
 
 // ---- export ------------------------------------------------------------------------------------
@@ -277,7 +216,7 @@ static Status export_here(const Run *run, const char *dir) {
     path_join(path, dir, "model.safetensors");
     Dtype stored;
     TRY(checkpoint_export_weights(ckpt, run->step, path, &stored));
-    ModelFiles files = {.cfg = &run->model.cfg,
+    ModelFiles files = {.cfg = &run->learner[0].model.cfg,
                         .bpe = run->bpe,
                         .tokenizer = run->tokenizer,
                         .dtype = stored == DTYPE_F64 ? "float64" : "float32"};

@@ -2,16 +2,41 @@
 // update.
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/rng.h"
 #include "parallel/agree.h"
-#include "parallel/reduce.h"
-#include "tensor/kernels/kernels.h"
 #include "train/run.h"
 
+// Slots of the one reduction that a step makes: of the step, then the squared gradient norm of each
+// learner, then the objective's.
+enum {
+    RED_FAILED,
+    RED_STOP,
+    RED_SAVE,
+    RED_HASH_LOW,
+    RED_HASH_HIGH,  // halves of a hash: whole numbers, whose sums are exact
+    RED_SQNORM,
+    RED_MOST = RED_SQNORM + LEARNERS_MOST + SLOTS_MOST
+};
+typedef struct Reduction {
+    double values[RED_MOST];
+    double *sqnorm, *slots;  // into values
+    int count;
+} Reduction;
+
+static void reduction_begin(Reduction *red, const Run *run) {
+    memset(red->values, 0, sizeof red->values);
+    red->sqnorm = red->values + RED_SQNORM;
+    red->slots = red->sqnorm + run->learner_count;
+    red->count = RED_SQNORM + run->learner_count + run->objective->slot_count;
+}
+
 static void hook_ready(Param *param, void *user) {
-    reducer_ready(((Run *)user)->reducer, param);
+    Run *run = user;
+    for (int i = 0; i < run->learner_count; i++)
+        if (learner_ready(&run->learner[i], param)) return;
 }
 
 // Adds the seconds since *clock to *phase and restarts the clock.
@@ -22,17 +47,15 @@ static void phase_end(double *phase, double *clock) {
 }
 
 // Forward and backward of one micro-batch. Only the last one announces finished gradients.
-static void micro_step(Run *run, const Batch *batch, bool last, double red[RED_COUNT]) {
+static void micro_step(Run *run, const Batch *batch, bool last, Reduction *red) {
+    Tensor *parts[SLOTS_MOST] = {NULL};
     double clock = clock_s();
     tape_on_ready(run->tape, last ? hook_ready : NULL, run);
     tape_begin(run->tape, true);
-    Tensor *loss = model_loss(run->tape, &run->model, batch, NULL);
+    Tensor *loss = run->objective->loss(run->tape, run->learner, batch, run->counters, parts);
     phase_end(&run->phases.forward, &clock);
     tape_backward(run->tape, loss);
-    if (run->mesh.tp_rank == 0) {  // tp ranks hold the same loss
-        red[RED_LOSS] += tensor_item(loss);
-        red[RED_TOKENS] += (double)batch->valid;
-    }
+    if (run->mesh.tp_rank == 0) run->objective->tally(batch, parts, red->slots);
     phase_end(&run->phases.backward, &clock);
 }
 
@@ -59,7 +82,7 @@ static uint64_t tokens_hash(const Run *run, const Batch *b, size_t row) {
 }
 
 // This team's rows of the global batch, in micro-batches; there may be none.
-static Status local_gradients(Run *run, double red[RED_COUNT]) {
+static Status local_gradients(Run *run, Reduction *red) {
     size_t rows = (size_t)run_global_rows(run);
     size_t row = split_begin(rows, run->mesh.dp, run->mesh.dp_rank);
     size_t end = split_begin(rows, run->mesh.dp, run->mesh.dp_rank + 1);
@@ -76,8 +99,8 @@ static Status local_gradients(Run *run, double red[RED_COUNT]) {
         row += (size_t)n;
         micro_step(run, &batch, row == end, red);
     }
-    red[RED_HASH_LOW] = (double)(hash & UINT32_MAX);
-    red[RED_HASH_HIGH] = (double)(hash >> 32);
+    red->values[RED_HASH_LOW] = (double)(hash & UINT32_MAX);
+    red->values[RED_HASH_HIGH] = (double)(hash >> 32);
     return OK;
 }
 
@@ -88,69 +111,91 @@ static bool save_due(const Run *run) {
 
 // The weights, if it was they, were ruined by the update before: its loss could not show it yet.
 static Status diverged(const Run *run, const StepResult *out) {
-    char cause[PARAM_NAME_BYTES + 64] = "";
-    const Param *p = params_find_bad(&run->model.params);
-    if (p != NULL)
-        snprintf(cause, sizeof cause, "; '%s' is not finite since the update of step %lld", p->name,
-                 (long long)run->step);
+    char cause[PARAM_NAME_BYTES + LABEL_BYTES + 64] = "";
+    double norm = out->learner[0].grad_norm;
+    for (int i = run->learner_count - 1; i >= 0; i--) {
+        const Learner *l = &run->learner[i];
+        const Param *p = params_find_bad(&l->model.params);
+        if (!isfinite(out->learner[i].grad_norm)) norm = out->learner[i].grad_norm;
+        if (p == NULL) continue;
+        snprintf(cause, sizeof cause, "; '%s%s%s' is not finite since the update of step %lld",
+                 l->name, l->name[0] != '\0' ? ": " : "", p->name, (long long)run->step);
+    }
     FAIL(E_DIVERGED,
          "lower schedule.lr, lengthen schedule.warmup, or go on from an older checkpoint",
          "step %lld: loss %g, gradient norm %g%s", (long long)run->step + 1, fabs(out->loss),
-         fabs(out->grad_norm), cause);  // the sign of a NaN says nothing
+         fabs(norm), cause);  // the sign of a NaN says nothing
 }
 
 // What the one reduction of a step said; the same on every rank. `mine` is how this rank's
 // gradients went.
-static Status check_reduced(const Run *run, Status mine, const double red[RED_COUNT],
+static Status check_reduced(const Run *run, Status mine, const Reduction *red,
                             const StepResult *out) {
-    if (red[RED_FAILED] > 0) return agree(mine, run->mesh.world);
-    if (red[RED_TOKENS] <= 0) {
-        FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
-             (long long)run->step + 1);
+    bool finite = isfinite(out->loss);
+    if (red->values[RED_FAILED] > 0) return agree(mine, run->mesh.world);
+    for (int i = 0; i < run->learner_count; i++) {
+        if (run->learner[i].frozen) continue;
+        if (!(red->slots[run->objective->learners[i].count] > 0)) {
+            FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
+                 (long long)run->step + 1);
+        }
+        finite = finite && isfinite(out->learner[i].grad_norm);
     }
-    return isfinite(out->loss) && isfinite(out->grad_norm) ? OK : diverged(run, out);
+    return finite ? OK : diverged(run, out);
 }
 
-// All ranks: clip, update the owned shard, gather everyone's weights.
-static void apply_update(Run *run, const StepResult *r) {
-    const TrainConfig *t = &run->cfg.train;
-    reducer_share(run->reducer);
-    double clip = t->clip > 0 && r->grad_norm > t->clip ? t->clip / r->grad_norm : 1.0;
-    optim_update(&run->optim, &run->model.params, run->step + 1, r->lr, clip / (double)r->tokens);
+// All that a step tells, from the sums over all ranks.
+static void take_result(const Run *run, const Reduction *red, StepResult *out) {
+    const double *v = red->values;
+    const Objective *o = run->objective;
+    *out = (StepResult){.loss = red->slots[0] / red->slots[o->learners[0].count],
+                        .tokens = (int64_t)red->slots[o->tokens],
+                        .data_hash = ((uint64_t)v[RED_HASH_HIGH] << 32) + (uint64_t)v[RED_HASH_LOW],
+                        .stop = v[RED_STOP] > 0,
+                        .save_due = v[RED_SAVE] > 0};
+    memcpy(out->slots, red->slots, (size_t)o->slot_count * sizeof *out->slots);
+    for (int i = 0; i < run->learner_count; i++) {
+        if (run->learner[i].frozen) continue;
+        const ScheduleConfig *s = &run->learner[i].cfg.schedule;
+        out->learner[i].grad_norm = sqrt(red->sqnorm[i]) / red->slots[o->learners[i].count];
+        out->learner[i].lr = schedule_lr(s, run->step, run->cfg.train.steps);
+    }
+}
+
+// Clips, updates what this rank owns and gathers everyone's weights.
+static void update(Run *run, const StepResult *r, double *clock) {
+    for (int i = 0; i < run->learner_count; i++) {
+        double count = r->slots[run->objective->learners[i].count];
+        learner_update(&run->learner[i], &r->learner[i], run->step, count);
+    }
+    phase_end(&run->phases.update, clock);
+    for (int i = 0; i < run->learner_count; i++) learner_gather(&run->learner[i]);
+    phase_end(&run->phases.reduce, clock);
 }
 
 Status train_step(Run *run, StepResult *out) {
-    double red[RED_COUNT] = {0};
-    params_zero_grad(&run->model.params);
-    reducer_begin(run->reducer);
-    Status mine =
-        local_gradients(run, red);  // a rank that failed still takes part in the reduction
+    Reduction red;
+    reduction_begin(&red, run);
+    for (int i = 0; i < run->learner_count; i++) learner_begin(&run->learner[i]);
+    Status mine = local_gradients(run, &red);  // a rank that failed still takes part
 
     double clock = clock_s();
-    reducer_finish(run->reducer);
-    red[RED_FAILED] = mine != OK;
-    red[RED_SQNORM] = reducer_sqnorm(run->reducer);
-    red[RED_STOP] = signals_pending() != 0;
-    red[RED_SAVE] = save_due(run);
-    comm_sum_doubles(run->mesh.world, red, RED_COUNT);
+    for (int i = 0; i < run->learner_count; i++) {
+        learner_reduce(&run->learner[i]);
+        red.sqnorm[i] = learner_sqnorm(&run->learner[i]);
+    }
+    red.values[RED_FAILED] = mine != OK;
+    red.values[RED_STOP] = signals_pending() != 0;
+    red.values[RED_SAVE] = save_due(run);
+    comm_sum_doubles(run->mesh.world, red.values, red.count);
     phase_end(&run->phases.reduce, &clock);
 
-    *out = (StepResult){.loss = red[RED_LOSS] / red[RED_TOKENS],
-                        .grad_norm = sqrt(red[RED_SQNORM]) / red[RED_TOKENS],
-                        .lr = schedule_lr(&run->cfg.schedule, run->step, run->cfg.train.steps),
-                        .tokens = (int64_t)red[RED_TOKENS],
-                        .data_hash =
-                            ((uint64_t)red[RED_HASH_HIGH] << 32) + (uint64_t)red[RED_HASH_LOW],
-                        .stop = red[RED_STOP] > 0,
-                        .save_due = red[RED_SAVE] > 0};
-    TRY(check_reduced(run, mine, red, out));
-    apply_update(run, out);
-    phase_end(&run->phases.update, &clock);
-    reducer_gather_weights(run->reducer);
-    phase_end(&run->phases.reduce, &clock);
-
+    take_result(run, &red, out);
+    TRY(check_reduced(run, mine, &red, out));
+    update(run, out, &clock);
     run->source.advance(run->source.user, run_global_rows(run));
     run->step++;
     run->tokens_seen += out->tokens;
+    if (run->objective->advance != NULL) run->objective->advance(run->counters, out);
     return OK;
 }

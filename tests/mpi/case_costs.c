@@ -7,9 +7,8 @@
 #include "parallel/reduce.h"
 #include "tests/mpi/grid_run.h"
 
-// Layers of the pattern LNLW, the first with LRPE; sizes as grid_run.c sets them.
-enum { C = 96, H = 12, D = 8, WINDOW = 70, HALF_LAYERS = 8 };
-static const int STATE_WIDTH[] = {2 * D * D, D *D};  // A x E of the two L layers
+// Sizes as grid_run.c sets them.
+enum { C = 96, H = 12, D = 8, WINDOW = 70 };
 
 typedef struct Costs {
     double calls[COMM_USE_COUNT], reals[COMM_USE_COUNT];  // sent to others
@@ -19,6 +18,7 @@ typedef struct Costs {
 // One micro-batch of b rows on one rank.
 typedef struct Pass {
     const Mesh *m;
+    const ModelConfig *model;
     const int *bound;
     int b, chunk, heads, forwards;  // heads of the share; forwards: 2 when backward runs them again
     Costs *costs;
@@ -107,9 +107,10 @@ static void sum_costs(const Pass *p, CommUse use, size_t n) {
 static void tensor_costs(const Pass *p) {
     size_t n = (size_t)p->b * (size_t)p->chunk;
     if (p->m->tp == 1 || n == 0) return;
-    for (int half = 0; half < HALF_LAYERS; half++) {  // L layers carry the norm's column
-        bool normed = half % 2 == 0 && half / 2 % 2 == 0;
-        sum_costs(p, COMM_TP, n * (C + (normed ? 1 : 0)));
+    for (int l = 0; l < p->model->layers; l++) {  // L layers carry the norm's column
+        sum_costs(p, COMM_TP, n * (C + (p->model->layer[l] == 'L' ? 1 : 0)));
+        sum_costs(p, COMM_DTP, n * C);
+        sum_costs(p, COMM_TP, n * C);  // the channel mixer
         sum_costs(p, COMM_DTP, n * C);
     }
     sum_costs(p, COMM_TP, n * C);   // embedding
@@ -118,17 +119,29 @@ static void tensor_costs(const Pass *p) {
     p->costs->doubles += 2.0 * (double)n * (p->m->tp - 1);
 }
 
-static void pass_costs(const Pass *p) {
-    tensor_costs(p);
-    if (p->m->sp == 1) return;
+// A row of the table of mixers has its formula here, too.
+static void layer_costs(const Pass *p, int l) {
     int place = p->m->sp_rank, last = p->m->sp - 1;
-    for (int l = 0; l < 2; l++) {
-        double state = (double)p->b * p->heads * STATE_WIDTH[l];
+    double state = (double)p->b * p->heads * D * D * (p->model->layer_lrpe[l] ? 2 : 1);  // A x E
+    switch (p->model->layer[l]) {
+    case 'L':
         state_costs(p, COMM_STATE, place, state);
         state_costs(p, COMM_DSTATE, last - place, state);
+        break;
+    case 'N':
+        softmax_costs(p, 2.0 * p->heads * D);
+        break;
+    case 'W':
+        window_costs(p, 2.0 * p->heads * D);
+        break;
+    default:
+        case_fail(__FILE__, __LINE__, "a mixer without a formula of its exchanges");
     }
-    softmax_costs(p, 2.0 * p->heads * D);
-    window_costs(p, 2.0 * p->heads * D);
+}
+
+static void pass_costs(const Pass *p) {
+    tensor_costs(p);
+    for (int l = 0; l < p->model->layers && p->m->sp > 1; l++) layer_costs(p, l);
 }
 
 static Costs step_costs(const Run *run, const Rows *rows, bool recompute) {
@@ -137,15 +150,16 @@ static Costs step_costs(const Run *run, const Rows *rows, bool recompute) {
     int left = (int)split_count(ROWS, m->dp, m->dp_rank);
     for (; left > 0; left -= MICRO_ROWS) {
         int b = left < MICRO_ROWS ? left : MICRO_ROWS;
-        Pass p = {m, rows->bound, b, 0, H / m->tp, recompute ? 2 : 1, &costs};
+        Pass p = {m,         &run->learner[0].model.cfg, rows->bound, b, 0,
+                  H / m->tp, recompute ? 2 : 1,          &costs};
         p.chunk = chunk_of(&p, m->sp_rank);
         pass_costs(&p);
     }
     int replicas = m->dp * m->sp, count;
     double own = 0;
-    const Range *shard = reducer_shard(run->reducer, &count);
+    const Range *shard = reducer_shard(run->learner[0].reducer, &count);
     for (int i = 0; i < count; i++) own += (double)shard[i].count;
-    double others = (double)run->model.params.total - own;
+    double others = (double)run->learner[0].model.params.total - own;
     costs.reals[COMM_GRADIENTS] = others + (m->zero ? 0 : own * (replicas - 1));
     costs.reals[COMM_WEIGHTS] = m->zero ? own * (replicas - 1) : 0;
     return costs;

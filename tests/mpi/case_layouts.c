@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/mixers/mixers.h"
 #include "parallel/reduce.h"
 #include "tests/mpi/grid_run.h"
 
@@ -40,20 +41,20 @@ static void truth_open(Truth *t, const Mesh *mesh, const Setup *s) {
     run_on(
         run, rows, &alone,
         &(Setup){.tied = s->tied, .llama = s->llama, .kv_heads = s->kv_heads, .vocab = s->vocab});
-    size_t bytes = run->model.params.total * sizeof(real);
-    real *grad = calloc(run->model.params.total, sizeof *grad);
+    size_t bytes = run->learner[0].model.params.total * sizeof(real);
+    real *grad = calloc(run->learner[0].model.params.total, sizeof *grad);
     for (int i = 0; i < s->steps && mesh->rank == 0; i++) {
         CHECK(train_step(run, &r) == OK);
         t->loss[i] = r.loss;
-        t->norm[i] = r.grad_norm;
-        if (i == 0) memcpy(grad, run->model.params.grad, bytes);
+        t->norm[i] = r.learner[0].grad_norm;
+        if (i == 0) memcpy(grad, run->learner[0].model.params.grad, bytes);
     }
     comm_bcast(mesh->world, t->loss, sizeof t->loss, 0);
     comm_bcast(mesh->world, t->norm, sizeof t->norm, 0);
     comm_bcast(mesh->world, grad, bytes, 0);
-    memcpy(run->model.params.grad, grad, bytes);
-    t->params = run->model.params;
-    run->model.params = (ParamSet){0};
+    memcpy(run->learner[0].model.params.grad, grad, bytes);
+    t->params = run->learner[0].model.params;
+    run->learner[0].model.params = (ParamSet){0};
     free(grad);
     run_end(run);
     free(run);
@@ -62,8 +63,14 @@ static void truth_open(Truth *t, const Mesh *mesh, const Setup *s) {
 
 // ---- comparison --------------------------------------------------------------------------------
 
+// Where a model is wrong on purpose, what would end a case is counted.
+static bool counting;
+static int64_t faults;
+
 static void fail_at(const Mesh *m, const Setup *s, const char *what, double off) {
     char text[512];
+    faults++;
+    if (counting) return;
     snprintf(text, sizeof text,
              "dp %d sp %d tp %d, linear %d softmax %d%s%s%s%s: %s is off by %.3g", m->dp, m->sp,
              m->tp, (int)m->sp_linear, (int)m->sp_softmax, s->tied ? " tied" : "",
@@ -81,9 +88,9 @@ static void check_close(const Mesh *m, const Setup *s, const char *what, double 
 // This rank's updated elements against the whole; together ranks cover everything.
 static void check_gradients(const Run *run, const Truth *t, const Setup *s) {
     int count;
-    const Range *ranges = reducer_ranges(run->reducer, &count);
-    for (int i = 0; i < run->model.params.count; i++) {
-        const Param *p = &run->model.params.rows[i], *whole = &t->params.rows[i];
+    const Range *ranges = reducer_ranges(run->learner[0].reducer, &count);
+    for (int i = 0; i < run->learner[0].model.params.count; i++) {
+        const Param *p = &run->learner[0].model.params.rows[i], *whole = &t->params.rows[i];
         CHECK(strcmp(p->name, whole->name) == 0 && p->whole == whole->count);
         double largest = 0, off = 0;
         for (size_t j = 0; j < whole->count; j++)
@@ -110,10 +117,11 @@ static void check_grid(const Mesh *mesh, const Truth *t, const Setup *s) {
         StepResult r;
         CHECK(train_step(run, &r) == OK);
         check_close(mesh, s, "the loss", r.loss, t->loss[i], i == 0 ? LOSS_MOST : STEP_LOSS_MOST);
-        check_close(mesh, s, "the gradient norm", r.grad_norm, t->norm[i],
+        check_close(mesh, s, "the gradient norm", r.learner[0].grad_norm, t->norm[i],
                     i == 0 ? GRAD_MOST : STEP_NORM_MOST);
         if (i == 0) check_gradients(run, t, s);
-        comm_check_same(mesh->replicas, params_hash(&run->model.params), "weights after a step");
+        comm_check_same(mesh->replicas, params_hash(&run->learner[0].model.params),
+                        "weights after a step");
     }
     run_end(run);
     free(run);
@@ -205,6 +213,59 @@ static void layouts_agree_on_grouped_heads(const Mesh *mesh) {
     params_free(&truth.params);
 }
 
+// ---- mixers that are wrong on purpose ----------------------------------------------------------
+
+extern const MixerOps MIXER_LIGHTNING;
+
+static void scale(const MixerRun *run, Tensor *y, bool on) {
+    for (int r = 0; r < y->rows && on && !tape_is_dry(run->tp); r++)
+        y->data[(size_t)r * (size_t)y->ld] *= (real)1.01;
+}
+
+static Tensor *differ_on_two_chunks(const MixerRun *run, Tensor *x) {
+    Tensor *y = MIXER_LIGHTNING.forward(run, x);
+    scale(run, y, run->m->mesh->sp == 2 && run->m->mesh->sp_rank == 1);
+    return y;
+}
+
+static Tensor *differ_on_two_shares(const MixerRun *run, Tensor *x) {
+    Tensor *y = MIXER_LIGHTNING.forward(run, x);
+    scale(run, y, run->m->mesh->tp == 2);
+    return y;
+}
+
+// What the comparison finds, on all ranks together, on this mesh of two.
+static int64_t faults_with(Tensor *(*forward)(const MixerRun *run, Tensor *x), const Mesh *mesh,
+                           ParallelConfig axes) {
+    MixerOps wrong = MIXER_LIGHTNING;
+    wrong.forward = forward;
+    const MixerOps *const table[] = {&wrong, NULL};
+    const MixerOps *const *before = mixers_use(table);
+    const Setup s = {.steps = 1};
+    Truth truth = {.loss = {0}};
+    Mesh grid;
+    counting = true;
+    faults = 0;
+    truth_open(&truth, mesh, &s);
+    CHECK(mesh_open(&grid, &axes) == OK);
+    check_grid(&grid, &truth, &s);
+    mesh_close(&grid);
+    params_free(&truth.params);
+    mixers_use(before);
+    counting = false;
+    comm_max_i64(mesh->world, &faults, 1);
+    return faults;
+}
+
+static void layouts_find_out_wrong_mixers(const Mesh *mesh) {
+    const ParallelConfig dp = {.sp = 1, .tp = 1}, sp = {.sp = 2, .tp = 1}, tp = {.sp = 1, .tp = 2};
+    CHECK(faults_with(differ_on_two_chunks, mesh, dp) == 0);
+    CHECK(faults_with(differ_on_two_chunks, mesh, sp) > 0);
+    CHECK(faults_with(differ_on_two_chunks, mesh, tp) == 0);
+    CHECK(faults_with(differ_on_two_shares, mesh, sp) == 0);
+    CHECK(faults_with(differ_on_two_shares, mesh, tp) > 0);
+}
+
 // ---- a rank that fails alone -------------------------------------------------------------------
 
 // Rows of which one rank cannot read some: after `left` more calls, -1: never.
@@ -225,14 +286,14 @@ static void check_failing_step(Run *run, FailingRows *f, int culprit, int micro_
     const Mesh *m = &run->mesh;
     char expected[64];
     StepResult r;
-    uint64_t before = params_hash(&run->model.params);
+    uint64_t before = params_hash(&run->learner[0].model.params);
     snprintf(expected, sizeof expected,
              m->size > 1 ? "rank %d: a shard is gone" : "a shard is gone", culprit);
     f->left = m->rank == culprit ? micro_batch : -1;
     CHECK(train_step(run, &r) == E_IO);
     CHECK(strcmp(err_message(), expected) == 0);
     CHECK(strcmp(err_hint(), "look at the disk") == 0);
-    CHECK(run->step == 1 && params_hash(&run->model.params) == before);
+    CHECK(run->step == 1 && params_hash(&run->learner[0].model.params) == before);
 }
 
 // In the first micro-batch and in a team's last; after that a step is still a step.
@@ -272,5 +333,6 @@ const MpiCase CASES_LAYOUTS[] = {
     {"layouts_agree_on_twenty_steps", layouts_agree_on_twenty_steps},
     {"layouts_agree_on_a_llama", layouts_agree_on_a_llama},
     {"layouts_agree_on_grouped_heads", layouts_agree_on_grouped_heads},
+    {"layouts_find_out_wrong_mixers", layouts_find_out_wrong_mixers},
     {"loader_failure_reaches_all_ranks", loader_failure_reaches_all_ranks},
     {NULL, NULL}};

@@ -60,7 +60,7 @@ static double loss_alone(Run *run, const int32_t *ids, int n, bool starts) {
                .targets = ids + 1,
                .valid = n};
     tape_begin(run->tape, false);
-    return tensor_item(model_loss(run->tape, &run->model, &b, NULL));
+    return tensor_item(model_loss(run->tape, &run->learner[0].model, &b, NULL));
 }
 
 // The slow and obvious way, on one rank: each document in pieces of a window, the targets before
@@ -125,13 +125,13 @@ static void check_grid(Mesh *grid, void *user) {
     Tape *tape = tape_new();
     Batch shape = window_shape(&w);
     tape_dry(tape, false);
-    model_loss(tape, &run->model, &shape, NULL);
+    model_loss(tape, &run->learner[0].model, &shape, NULL);
     CHECK(tape_reserve(tape) == OK);
     for (int i = 0; i < CUTS; i++) {
         WindowText text = c->made.text;
         WindowSum sum = {0};
         text.count = cut_of(&c->made, i);
-        window_losses(&w, &sum, tape, &run->model, &text);
+        window_losses(&w, &sum, tape, &run->learner[0].model, &text);
         double total[3] = {sum.nats, sum.tokens, sum.bytes};
         comm_sum_doubles(grid->world, total, 3);
         CHECK(total[1] == c->truth[i].tokens && total[2] == c->truth[i].bytes);

@@ -56,6 +56,7 @@ if(NOT STERNA_SANITIZE)  # 13 grids; the code is that of the cases above
   sterna_mpi_test(layouts_agree_on_twenty_steps 1 2 3 4)
 endif()
 sterna_mpi_test(layouts_agree_on_grouped_heads 2 4 8)
+sterna_mpi_test(layouts_find_out_wrong_mixers 2)
 sterna_mpi_test(exchanges_cost_what_is_written 2 3 4 8)
 sterna_mpi_test(loader_failure_reaches_all_ranks 2 3 4 8)
 

@@ -6,10 +6,11 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "model/mixers/mixers.h"
 #include "parallel/reduce.h"
 
 static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 "
-                               "model.layers=4 model.pattern=LNLW model.window=70 model.lrpe=first "
+                               "model.window=70 model.lrpe=first "
                                "model.block=32 model.init_std=0.05 model.pad_id=0";
 
 // Where documents start in each row: on borders of 2, 3 and 4 even chunks and beside them; nowhere.
@@ -85,19 +86,34 @@ static void rows_open(Rows *r, const Mesh *mesh, bool uneven) {
     if (uneven) memcpy(r->bound, UNEVEN[mesh->sp], sizeof r->bound);
 }
 
+// Each mixer of the table after the first one: "LNLW".
+static void pattern_of_table(char pattern[MAX_LAYERS + 1]) {
+    const MixerOps *const *table = mixers();
+    int n = 0;
+    pattern[n++] = table[0]->letter;
+    for (int i = 1; table[i] != NULL; i++) {
+        CHECK(n + 2 <= MAX_LAYERS);
+        if (i > 1) pattern[n++] = table[0]->letter;
+        pattern[n++] = table[i]->letter;
+    }
+    pattern[n] = '\0';
+}
+
 static void config_set_all(RunConfig *cfg, const Setup *s) {
     Section sections[RUN_SECTIONS];
     run_config_sections(cfg, sections);
     Config *c = config_new(sections, RUN_SECTIONS);
-    char text[1024], *save = NULL;
+    char text[1024], pattern[MAX_LAYERS + 1], *save = NULL;
+    pattern_of_table(pattern);
     snprintf(text, sizeof text,
-             "%s model.tied=%s model.recompute=%s model.family=%s model.kv_heads=%d model.vocab=%d "
+             "%s model.layers=%d model.pattern=%s model.tied=%s model.recompute=%s model.family=%s "
+             "model.kv_heads=%d model.vocab=%d "
              "train.seq=%d "
              "train.batch_tokens=%d train.micro_rows=%d train.steps=1000 train.eval_seq=1 "
              "schedule.kind=constant schedule.lr=1e-3 schedule.warmup=0 train.clip=1",
-             SETTINGS, s->tied ? "true" : "false", s->recompute ? "true" : "false",
-             s->llama ? "llama" : "tnl", s->kv_heads, s->vocab > 0 ? s->vocab : V, T, ROWS * T,
-             MICRO_ROWS);
+             SETTINGS, (int)strlen(pattern), pattern, s->tied ? "true" : "false",
+             s->recompute ? "true" : "false", s->llama ? "llama" : "tnl", s->kv_heads,
+             s->vocab > 0 ? s->vocab : V, T, ROWS * T, MICRO_ROWS);
     for (char *w = strtok_r(text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
         CHECK(config_set(c, w, "test") == OK);
     CHECK(model_config_resolve(&cfg->model, c) == OK);
@@ -109,29 +125,25 @@ static void tape_for(Run *run, Rows *rows) {
     Batch b;
     CHECK(rows_take(rows, &b, 0, MICRO_ROWS) == OK);
     tape_dry(run->tape, true);
-    tape_backward(run->tape, model_loss(run->tape, &run->model, &b, NULL));
+    tape_backward(run->tape, model_loss(run->tape, &run->learner[0].model, &b, NULL));
     CHECK(tape_reserve(run->tape) == OK);
 }
 
 void run_on(Run *run, Rows *rows, const Mesh *mesh, const Setup *s) {
-    *run = (Run){.mesh = *mesh};
+    *run = (Run){.mesh = *mesh, .objective = &LANGUAGE_MODEL};
     config_set_all(&run->cfg, s);
     if (!s->tied) run->cfg.train.bucket_mb = 0;  // a bucket for each row; else one for all
-    CHECK(model_open(&run->model, &run->cfg.model, &run->mesh) == OK);
-    CHECK(params_reserve(&run->model.params, true) == OK);
-    params_init(&run->model.params, 7);
-    CHECK(run_open_training(run) == OK);
+    CHECK(run_open_learners(run) == OK);
+    params_init(&run->learner[0].model.params, 7);
     rows_open(rows, mesh, s->uneven);
-    rows->vocab = run->model.cfg.vocab;
+    rows->vocab = run->learner[0].model.cfg.vocab;
     tape_for(run, rows);
     run->source = (RowSource){rows_take, rows_advance, rows};
 }
 
 void run_end(Run *run) {
-    optim_close(&run->optim);
-    reducer_close(run->reducer);
+    learner_close(&run->learner[0]);
     tape_free(run->tape);
-    model_close(&run->model);
 }
 
 void each_grid(const Mesh *world, GridFn fn, void *user) {

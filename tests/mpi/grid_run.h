@@ -1,4 +1,5 @@
-// A tiny hybrid model on any mesh, with rows made from arithmetic: what the cases of layouts share.
+// A tiny model of all mixers on any mesh, with rows made from arithmetic: what the cases of layouts
+// share.
 #pragma once
 
 #include "parallel/mesh.h"

@@ -258,8 +258,8 @@ class Net:
             return back_a(back_f(dh * b)) + back_b(dh * f)
         return out, back
 
-    # One row of ids, a document of its own. Adds to the gradients of the sum of losses.
-    def row(self, ids):
+    # One row of ids, a document of its own. Its backward adds to the gradients.
+    def logits(self, ids):
         m, E = self.m, "model.embed_tokens.weight"
         scale = np.sqrt(m["C"]) if m["scaled"] else 1.0
         x, backs = scale * self.w[E][ids], []
@@ -271,6 +271,18 @@ class Net:
                 backs.append((back_n, back_y))
         n, back_n = self.norm(x, "model.norm.weight")
         logits, back_head = self.linear(n, E if m["tied"] else "lm_head.weight")
+
+        def back(dlogits):
+            dx = back_n(back_head(dlogits))
+            for back_norm, back_branch in reversed(backs):
+                dx = dx + back_norm(back_branch(dx))
+            looked = ids != (-1 if m["pad"] is None else m["pad"])
+            np.add.at(self.g[E], ids[looked], scale * dx[looked])
+        return logits, back
+
+    # Adds to the gradients of the sum of losses.
+    def row(self, ids):
+        logits, back = self.logits(ids)
         top = logits.max(-1, keepdims=True)
         lse = top + np.log(np.exp(logits - top).sum(-1, keepdims=True))
         at = (np.arange(len(ids) - 1), ids[1:])
@@ -279,11 +291,7 @@ class Net:
         dlogits = np.exp(logits - lse)
         dlogits[at] -= 1
         dlogits[-1] = 0
-        dx = back_n(back_head(dlogits))
-        for back_norm, back_branch in reversed(backs):
-            dx = dx + back_norm(back_branch(dx))
-        looked = ids != (-1 if m["pad"] is None else m["pad"])
-        np.add.at(self.g[E], ids[looked], scale * dx[looked])
+        back(dlogits)
         return logits, loss
 
 

@@ -24,7 +24,7 @@ typedef struct Net {
     Batch b;
 } Net;
 
-static void net_open(Net *net, bool tied, bool recompute) {
+static void net_open_with(Net *net, bool tied, bool recompute, bool gradients) {
     *net = (Net){.recompute = recompute};
     net->embed = params_add(&net->ps, "embed", 2, (int[]){V, C}, INIT_NORMAL, 0.5);
     for (int l = 0; l < LAYERS; l++) {
@@ -34,13 +34,17 @@ static void net_open(Net *net, bool tied, bool recompute) {
     }
     net->head =
         tied ? net->embed : params_add(&net->ps, "head", 2, (int[]){V, C}, INIT_NORMAL, 0.5);
-    cr_assert_eq(params_reserve(&net->ps, true), OK);
+    cr_assert_eq(params_reserve(&net->ps, gradients), OK);
     params_init(&net->ps, 3);
     for (int i = 0; i < N; i++) {
         net->tokens[i] = (i * 5) % V;
         net->targets[i] = (i * 7 + 1) % V;
     }
     net->b = (Batch){.seq = {.B = 1, .T = N}, .tokens = net->tokens, .targets = net->targets};
+}
+
+static void net_open(Net *net, bool tied, bool recompute) {
+    net_open_with(net, tied, recompute, true);
 }
 
 typedef struct BlockArgs {
@@ -58,13 +62,23 @@ static Tensor *block(Tape *tp, Tensor *x, const void *args) {
     return op_add(tp, x, product);
 }
 
-static Tensor *net_loss(Tape *tp, Net *net) {
+static Tensor *net_hidden(Tape *tp, Net *net) {
     Tensor *x = op_embed(tp, tape_param(tp, &net->ps.rows[net->embed]), &net->b, 1, -1, 0);
     for (int l = 0; l < LAYERS; l++) {
         BlockArgs args = {net, l};
         x = net->recompute ? tape_checkpoint(tp, block, x, &args, sizeof args)
                            : block(tp, x, &args);
     }
+    return x;
+}
+
+static Tensor *net_log_probs(Tape *tp, Net *net) {
+    Tensor *x = net_hidden(tp, net), *head = tape_param(tp, &net->ps.rows[net->head]);
+    return op_log_probs(tp, x, head, &net->b, &(LogProbArgs){.temperature = 1}, NULL);
+}
+
+static Tensor *net_loss(Tape *tp, Net *net) {
+    Tensor *x = net_hidden(tp, net);
     return op_loss_head(tp, x, tape_param(tp, &net->ps.rows[net->head]), &net->b, NULL, NULL);
 }
 
@@ -384,6 +398,43 @@ Test(tape, holds_two_passes_of_a_model) {
     tape_free(once);
     tape_free(tp);
     params_free(&net.ps);
+}
+
+// sum of log p of `net` times what `other`, which has no gradients, says of the same targets.
+static Tensor *paused_loss(Tape *tp, Net *net, Net *other) {
+    bool was = tape_record(tp, false);
+    cr_assert(was && !tape_records(tp));
+    Tensor *constant = net_log_probs(tp, other);
+    cr_assert_not(tape_record(tp, was));
+    return op_loss_total(tp, op_mul(tp, net_log_probs(tp, net), constant), NULL);
+}
+
+// As if the other model's numbers had been given.
+Test(tape, pauses_for_models_that_are_not_trained) {
+    Net net, other;
+    net_open(&net, true, false);
+    net_open_with(&other, false, true, false);
+    Tape *tp = tape_new();
+    real weights[N];
+    for (int dry = 1; dry >= 0; dry--) {
+        dry ? tape_dry(tp, true) : tape_begin(tp, true);
+        params_zero_grad(&net.ps);
+        tape_backward(tp, paused_loss(tp, &net, &other));
+        if (dry) cr_assert_eq(tape_reserve(tp), OK);
+    }
+    real *got = numbers_copy(net.ps.grad, net.ps.total);
+    for (int i = 0; i < other.ps.count; i++) cr_assert_eq(other.ps.rows[i].uses, 0);
+
+    tape_begin(tp, false);
+    memcpy(weights, net_log_probs(tp, &other)->data, sizeof weights);
+    tape_begin(tp, true);
+    params_zero_grad(&net.ps);
+    tape_backward(tp, op_loss_total(tp, net_log_probs(tp, &net), weights));
+    cr_assert_eq(memcmp(got, net.ps.grad, net.ps.total * sizeof(real)), 0);
+    free(got);
+    tape_free(tp);
+    params_free(&net.ps);
+    params_free(&other.ps);
 }
 
 Test(tape, recomputes_the_same_bits_in_less_memory) {

@@ -128,7 +128,7 @@ static void expect_steps(const Run *run, int64_t first) {
 
 static void late_run(Run *run) {
     temp_open(dir);
-    *run = (Run){.step = 0};
+    *run = (Run){.objective = &LANGUAGE_MODEL};
     int n = snprintf(run->cfg.train.run_dir, sizeof run->cfg.train.run_dir, "%s/late", dir);
     cr_assert(n > 0 && (size_t)n < sizeof run->cfg.train.run_dir);
 }
