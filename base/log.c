@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -169,10 +168,4 @@ void log_error(Status st) {
     fprintf(stderr, "sterna: %s\n", err_message()[0] != '\0' ? err_message() : status_text(st));
     if (err_hint()[0] != '\0') fprintf(stderr, "  hint: %s\n", err_hint());
     fflush(stderr);
-}
-
-double clock_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }

@@ -29,4 +29,3 @@ bool output_flush(void);
 // E_IO with the reason when it could not. *unread: what read it has ended, which is nobody's fault
 // and is not told.
 Status output_end(bool *unread) CHECKED;
-double clock_s(void);  // monotonic seconds

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "bench/bench.h"
 #include "parallel/reduce.h"
 

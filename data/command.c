@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 
 enum { OUTPUT_LIMIT = 1 << 20, ERROR_LIMIT = 4096 };
 

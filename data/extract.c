@@ -72,11 +72,11 @@ void textbuf_free(TextBuf *b) {
 
 // --- slices and lines ---
 
-bool line_next(Slice *rest, Slice *line) {
+bool line_next(Span *rest, Span *line) {
     if (rest->bytes == 0) return false;
     const char *lf = memchr(rest->at, '\n', rest->bytes);
     size_t n = lf == NULL ? rest->bytes : (size_t)(lf - rest->at);
-    *line = (Slice){rest->at, n};
+    *line = (Span){rest->at, n};
     size_t used = lf == NULL ? n : n + 1;
     rest->at += used;
     rest->bytes -= used;
@@ -89,7 +89,7 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f';
 }
 
-Slice slice_trim(Slice s) {
+Span span_trim(Span s) {
     while (s.bytes > 0 && is_blank(s.at[0])) {
         s.at++;
         s.bytes--;
@@ -98,20 +98,20 @@ Slice slice_trim(Slice s) {
     return s;
 }
 
-bool slice_blank(Slice s) {
-    return slice_trim(s).bytes == 0;
+bool span_blank(Span s) {
+    return span_trim(s).bytes == 0;
 }
 
-bool slice_starts(Slice s, const char *prefix) {
+bool span_starts(Span s, const char *prefix) {
     size_t n = strlen(prefix);
     return s.bytes >= n && memcmp(s.at, prefix, n) == 0;
 }
 
-bool slice_same(Slice s, const char *text) {
+bool span_same(Span s, const char *text) {
     return s.bytes == strlen(text) && memcmp(s.at, text, s.bytes) == 0;
 }
 
-size_t slice_indent(Slice s) {
+size_t span_indent(Span s) {
     size_t column = 0;
     for (size_t i = 0; i < s.bytes; i++) {
         if (s.at[i] == ' ') {
@@ -125,7 +125,7 @@ size_t slice_indent(Slice s) {
     return column;
 }
 
-void slice_copy(char *dst, size_t capacity, Slice s, size_t most) {
+void span_copy(char *dst, size_t capacity, Span s, size_t most) {
     size_t n = s.bytes;
     if (n > most) n = most;
     if (n > capacity - 1) n = capacity - 1;
@@ -142,9 +142,9 @@ uint64_t doc_id(uint32_t source, uint32_t file, uint32_t record) {
     return (uint64_t)source << 52 | (uint64_t)file << 32 | record;
 }
 
-bool doclist_take(DocList *l, uint64_t id, const char *title, Slice text, int64_t limit_bytes,
+bool doclist_take(DocList *l, uint64_t id, const char *title, Span text, int64_t limit_bytes,
                   int64_t *bytes_so_far) {
-    if (!slice_blank(text)) {
+    if (!span_blank(text)) {
         doclist_add(l, id, title, text.at, text.bytes);
         *bytes_so_far += (int64_t)text.bytes;
     }

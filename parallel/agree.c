@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "parallel/internal.h"
 
 enum { MESSAGE_BYTES = 2048, HINT_BYTES = 512 };

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "parallel/internal.h"
 
 // All values are equal iff their maximum is the complement of the maximum of their complements.

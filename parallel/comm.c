@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "parallel/internal.h"
 
 enum { FOLD_VALUES = 256 };  // doubles of each rank that are summed at once

@@ -3,7 +3,7 @@
 // and of the volume of a ring.
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "parallel/internal.h"
 #include "tensor/threads.h"
 

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/log.h"
+#include "base/clock.h"
 #include "parallel/buckets.h"
 #include "tensor/kernels/kernels.h"
 

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "parallel/agree.h"
 #include "parallel/mesh.h"

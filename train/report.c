@@ -357,7 +357,7 @@ static void write_comm(FILE *out, const Report *r) {
           out);
     for (int i = 0; i < r->comm_count; i++) {
         write_comm_row(out, r, &r->comm[i]);
-        comm__add(&sum, &r->comm[i]);
+        report__add_comm(&sum, &r->comm[i]);
     }
     fputs("</tbody>\n<tfoot>", out);
     write_comm_row(out, r, &sum);

@@ -306,7 +306,7 @@ static Status read_use(ReportComm *c, const JsonAt *v) {
     return copy_text(c->name, sizeof c->name, v, "name");
 }
 
-void comm__add(ReportComm *sum, const ReportComm *c) {
+void report__add_comm(ReportComm *sum, const ReportComm *c) {
     sum->calls += c->calls;
     sum->bytes += c->bytes;
     sum->wait_s += c->wait_s;
@@ -325,7 +325,7 @@ static Status take_comm(Report *r, const JsonAt *top) {
         ReportComm c;
         TRY(json_item(&v, &between, i));
         TRY(read_use(&c, &v));
-        comm__add(&r->comm_between, &c);
+        report__add_comm(&r->comm_between, &c);
     }
     TRY(count(&r->comm_ranks, top, "ranks"));
     TRY(count(&r->comm_dp, top, "dp"));

@@ -88,7 +88,7 @@ typedef struct Report {
 // Reads what is there; a missing or damaged piece is no failure. E_IO: no such directory.
 Status report__read(Report *r, const char *run_dir) CHECKED;
 void report__free(Report *r);
-void comm__add(ReportComm *sum, const ReportComm *c);
+void report__add_comm(ReportComm *sum, const ReportComm *c);
 // At most `most` points that keep the smallest and the largest value of each stretch. `out` owns
 // its points.
 void series__thin(Series *out, const Series *in, int most);

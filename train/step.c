@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/rng.h"
 #include "parallel/agree.h"
 #include "train/run.h"

@@ -107,15 +107,15 @@ static const Directive DIRECTIVES[] = {
 // The text as lines, and where we are.
 typedef struct Rst {
     TextBuf *out;
-    Slice *lines;
+    Span *lines;
     size_t count, at;
 } Rst;
 
 static bool line_blank(const Rst *r, size_t i) {
-    return i >= r->count || slice_blank(r->lines[i]);
+    return i >= r->count || span_blank(r->lines[i]);
 }
 
-static void put_line(Rst *r, Slice line) {
+static void put_line(Rst *r, Span line) {
     textbuf_add(r->out, line.at, line.bytes);
     textbuf_char(r->out, '\n');
 }
@@ -131,7 +131,7 @@ static size_t block_end(const Rst *r, size_t from, size_t indent) {
     size_t end = from;
     for (size_t i = from; i < r->count; i++) {
         if (line_blank(r, i)) continue;
-        if (slice_indent(r->lines[i]) <= indent) break;
+        if (span_indent(r->lines[i]) <= indent) break;
         end = i + 1;
     }
     return end;
@@ -140,7 +140,7 @@ static size_t block_end(const Rst *r, size_t from, size_t indent) {
 // Applies `rst_inline` to lines [begin, end) as one text.
 static void put_paragraph(Rst *r, size_t begin, size_t end, size_t cut_bytes) {
     const char *first = r->lines[begin].at, *last = r->lines[end - 1].at + r->lines[end - 1].bytes;
-    rst_inline(r->out, (Slice){first, (size_t)(last - first) - cut_bytes});
+    rst_inline(r->out, (Span){first, (size_t)(last - first) - cut_bytes});
     textbuf_char(r->out, '\n');
 }
 
@@ -151,8 +151,8 @@ static void put_verbatim(Rst *r, size_t begin, size_t end) {
 // --- lines that only draw ---
 
 // A ruler of a title, or a transition: one punctuation character, three times or more.
-static bool is_ruler(Slice line) {
-    line = slice_trim(line);
+static bool is_ruler(Span line) {
+    line = span_trim(line);
     if (line.bytes < 3 || !ispunct((unsigned char)line.at[0])) return false;
     for (size_t i = 1; i < line.bytes; i++) {
         if (line.at[i] != line.at[0]) return false;
@@ -161,8 +161,8 @@ static bool is_ruler(Slice line) {
 }
 
 // Borders of tables: "==== ====" and "+---+---+".
-static bool is_border(Slice line) {
-    line = slice_trim(line);
+static bool is_border(Span line) {
+    line = span_trim(line);
     if (line.bytes < 3) return false;
     bool simple = line.at[0] == '=', grid = line.at[0] == '+' && strchr("-=", line.at[1]) != NULL;
     for (size_t i = 0; i < line.bytes; i++) {
@@ -175,8 +175,8 @@ static bool is_border(Slice line) {
 // --- explicit markup: lines that start with ".." ---
 
 // ":name: value" below a directive; a role has a back-quote after its colon instead of a blank.
-static bool is_option(Slice line) {
-    line = slice_trim(line);
+static bool is_option(Span line) {
+    line = span_trim(line);
     if (line.bytes < 3 || line.at[0] != ':') return false;
     size_t i = 1;
     while (i < line.bytes && (isalnum((unsigned char)line.at[i]) || line.at[i] == '-')) i++;
@@ -185,23 +185,23 @@ static bool is_option(Slice line) {
 }
 
 // ".. name:: argument": name without its domain ("c:function" is function).
-static bool directive_parse(Slice line, Slice *name, Slice *argument) {
-    if (!slice_starts(line, ".. ")) return false;
+static bool directive_parse(Span line, Span *name, Span *argument) {
+    if (!span_starts(line, ".. ")) return false;
     size_t i = 3;
     while (i < line.bytes && (isalnum((unsigned char)line.at[i]) || strchr("_+-:", line.at[i])))
         i++;
     if (i < 6 || line.at[i - 1] != ':' || line.at[i - 2] != ':') return false;
-    *name = (Slice){line.at + 3, i - 5};
-    *argument = slice_trim((Slice){line.at + i, line.bytes - i});
+    *name = (Span){line.at + 3, i - 5};
+    *argument = span_trim((Span){line.at + i, line.bytes - i});
     for (size_t k = name->bytes; k > 0; k--) {
         if (name->at[k - 1] != ':') continue;
-        *name = (Slice){name->at + k, name->bytes - k};
+        *name = (Span){name->at + k, name->bytes - k};
         break;
     }
     return true;
 }
 
-static const Directive *directive_find(Slice name) {
+static const Directive *directive_find(Span name) {
     static const Directive UNKNOWN = {"", "", D_BODY};
     for (size_t i = 0; i < sizeof DIRECTIVES / sizeof *DIRECTIVES; i++) {
         const char *known = DIRECTIVES[i].name;
@@ -218,7 +218,7 @@ static const Directive *directive_find(Slice name) {
 // caller.
 static size_t argument_end(const Rst *r, size_t head, size_t indent) {
     size_t i = head + 1;
-    while (!line_blank(r, i) && slice_indent(r->lines[i]) > indent && !is_option(r->lines[i])) i++;
+    while (!line_blank(r, i) && span_indent(r->lines[i]) > indent && !is_option(r->lines[i])) i++;
     return i;
 }
 
@@ -228,9 +228,9 @@ static size_t options_end(const Rst *r, size_t i) {
 }
 
 // "function:: a(x)" and the lines below it, each a signature of its own.
-static void put_signatures(Rst *r, const Directive *d, Slice argument, size_t end, size_t indent) {
+static void put_signatures(Rst *r, const Directive *d, Span argument, size_t end, size_t indent) {
     for (size_t i = r->at; i < end; i++) {
-        Slice one = i == r->at ? argument : slice_trim(r->lines[i]);
+        Span one = i == r->at ? argument : span_trim(r->lines[i]);
         if (one.bytes == 0) continue;
         put_indent(r, indent);
         textbuf_puts(r->out, d->label);
@@ -240,7 +240,7 @@ static void put_signatures(Rst *r, const Directive *d, Slice argument, size_t en
 }
 
 // "Label: text" or "Label VERSION: text"; the text may stand on the head's line or below it.
-static void put_label(Rst *r, const Directive *d, Slice argument, size_t end, size_t indent) {
+static void put_label(Rst *r, const Directive *d, Span argument, size_t end, size_t indent) {
     put_indent(r, indent);
     textbuf_puts(r->out, d->label);
     if (d->action == D_VERSION) {
@@ -248,7 +248,7 @@ static void put_label(Rst *r, const Directive *d, Slice argument, size_t end, si
         while (n < argument.bytes && argument.at[n] != ' ') n++;
         textbuf_char(r->out, ' ');
         textbuf_add(r->out, argument.at, n);
-        argument = slice_trim((Slice){argument.at + n, argument.bytes - n});
+        argument = span_trim((Span){argument.at + n, argument.bytes - n});
         if (strcmp(d->name, "deprecated-removed") == 0) {
             textbuf_puts(r->out, ", removed in version ");
             textbuf_add(r->out, argument.at, argument.bytes);
@@ -267,7 +267,7 @@ static void put_label(Rst *r, const Directive *d, Slice argument, size_t end, si
 }
 
 // The directive whose head is line r->at; r->at moves to what ordinary reading goes on with.
-static void directive(Rst *r, Slice name, Slice argument, size_t indent) {
+static void directive(Rst *r, Span name, Span argument, size_t indent) {
     const Directive *d = directive_find(name);
     size_t arguments = argument_end(r, r->at, indent);
     switch (d->action) {
@@ -301,13 +301,13 @@ static void directive(Rst *r, Slice name, Slice argument, size_t indent) {
 }
 
 // Footnotes stay ("[1] text"); comments, targets and substitutions go.
-static void explicit_markup(Rst *r, Slice line, size_t indent) {
-    Slice name, argument;
+static void explicit_markup(Rst *r, Span line, size_t indent) {
+    Span name, argument;
     if (directive_parse(line, &name, &argument)) {
         directive(r, name, argument, indent);
-    } else if (slice_starts(line, ".. [")) {
+    } else if (span_starts(line, ".. [")) {
         put_indent(r, indent);
-        rst_inline(r->out, (Slice){line.at + 3, line.bytes - 3});
+        rst_inline(r->out, (Span){line.at + 3, line.bytes - 3});
         textbuf_char(r->out, '\n');
         r->at++;
     } else {
@@ -320,24 +320,24 @@ static void explicit_markup(Rst *r, Slice line, size_t indent) {
 // Lines up to a blank one; a line that ends in "::" makes the deeper block behind it literal.
 static void paragraph(Rst *r) {
     size_t begin = r->at, end = begin;
-    size_t indent = slice_indent(r->lines[begin]);
+    size_t indent = span_indent(r->lines[begin]);
     bool literal = false;
     while (!line_blank(r, end) && !literal) {
-        Slice line = slice_trim(r->lines[end]);
-        if (end > begin && (slice_starts(line, ".. ") || is_border(line))) break;
+        Span line = span_trim(r->lines[end]);
+        if (end > begin && (span_starts(line, ".. ") || is_border(line))) break;
         literal = line.bytes >= 2 && memcmp(line.at + line.bytes - 2, "::", 2) == 0;
-        indent = slice_indent(r->lines[end]);
+        indent = span_indent(r->lines[end]);
         end++;
     }
     literal = literal && line_blank(r, end);
     // A paragraph that is only "::" announces a block and shows nothing.
-    bool alone = literal && slice_same(slice_trim(r->lines[end - 1]), "::");
-    if (slice_starts(slice_trim(r->lines[begin]), ">>>")) {
+    bool alone = literal && span_same(span_trim(r->lines[end - 1]), "::");
+    if (span_starts(span_trim(r->lines[begin]), ">>>")) {
         put_verbatim(r, begin, end);  // an interactive session
     } else if (!alone) {
-        Slice last = r->lines[end - 1];
+        Span last = r->lines[end - 1];
         size_t trailing =
-            last.bytes - (size_t)(slice_trim(last).at + slice_trim(last).bytes - last.at);
+            last.bytes - (size_t)(span_trim(last).at + span_trim(last).bytes - last.at);
         put_paragraph(r, begin, end, literal ? trailing + 1 : 0);
     } else if (end - 1 > begin) {
         put_paragraph(r, begin, end - 1, 0);
@@ -352,13 +352,13 @@ static void paragraph(Rst *r) {
 
 // What starts at this line? One case a kind of block, in the order of precedence.
 static void block(Rst *r) {
-    Slice line = r->lines[r->at], text = slice_trim(line);
-    size_t indent = slice_indent(line);
+    Span line = r->lines[r->at], text = span_trim(line);
+    size_t indent = span_indent(line);
     bool next_rules = r->at + 1 < r->count && is_ruler(r->lines[r->at + 1]);
     if (text.bytes == 0) {
         textbuf_char(r->out, '\n');
         r->at++;
-    } else if (slice_same(text, "..") || slice_starts(text, ".. ")) {
+    } else if (span_same(text, "..") || span_starts(text, ".. ")) {
         explicit_markup(r, text, indent);
     } else if (is_ruler(line) || is_border(line)) {
         size_t table = rst_grid_table(r->out, r->lines + r->at, r->count - r->at);
@@ -373,7 +373,7 @@ static void block(Rst *r) {
 }
 
 // Lines are cut once; every block looks ahead among them.
-void rst_to_text(TextBuf *out, Slice rst) {
+void rst_to_text(TextBuf *out, Span rst) {
     Rst r = {.out = out};
     size_t capacity = 1;
     for (size_t i = 0; i < rst.bytes; i++) capacity += rst.at[i] == '\n';

@@ -23,20 +23,20 @@ bool sample_has(const char *name) {
 Status sample_read(DocList *docs, const char *name, uint32_t source, int64_t limit_bytes) {
     const Sample *sample = sample_find(name);
     if (sample == NULL) return OK;
-    Slice rest = {(const char *)sample->data, sample->bytes}, line = {NULL, 0};
-    Slice text = {rest.at, 0};
+    Span rest = {(const char *)sample->data, sample->bytes}, line = {NULL, 0};
+    Span text = {rest.at, 0};
     char title[sizeof docs->docs->title] = "";
     int64_t so_far = 0;
     uint32_t number = 0;
     bool full = false;
     while (!full && line_next(&rest, &line)) {
         // The document before the mark is complete; the first mark has none before it.
-        if (slice_starts(line, "%% ")) {
+        if (span_starts(line, "%% ")) {
             uint64_t id = doc_id(source, number, 0);
             full = doclist_take(docs, id, title, text, limit_bytes, &so_far);
             number += text.bytes > 0;
-            slice_copy(title, sizeof title, (Slice){line.at + 3, line.bytes - 3}, sizeof title);
-            text = (Slice){rest.at, 0};
+            span_copy(title, sizeof title, (Span){line.at + 3, line.bytes - 3}, sizeof title);
+            text = (Span){rest.at, 0};
         } else {
             text.bytes = (size_t)(line.at + line.bytes - text.at) + 1;
         }

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "base/log.h"
+#include "base/clock.h"
 #include "bad_server.h"
 #include "data/command.h"
 #include "data/package.h"

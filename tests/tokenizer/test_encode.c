@@ -1,6 +1,6 @@
 // Encoding: against a naive encoder and golden ids of Hugging Face's tokenizers; decoding gives the
 // bytes back.
-#include "base/log.h"
+#include "base/clock.h"
 #include "tests/tokenizer/tools.h"
 
 // Merges the leftmost pair of the lowest rank until there is none.
