@@ -55,7 +55,7 @@ static bool is_surrogate(uint32_t unit, uint32_t first) {
 }
 
 // The code point at the beginning of `rest`, which moves behind it. False: there is none.
-static bool code_next(uint32_t *code, Span *rest, const Encoding *e) {
+static bool code_next(uint32_t *code, TextSpan *rest, const Encoding *e) {
     if (rest->bytes < e->width) return false;
     size_t used = e->width;
     *code = unit_at(rest->at, e);
@@ -76,7 +76,7 @@ static bool code_next(uint32_t *code, Span *rest, const Encoding *e) {
 static Status decode_units(char **text, size_t *bytes, TextLook *look, const Encoding *e,
                            const char *name) {
     TextBuf out = {0};
-    Span rest = {*text + e->width, *bytes - e->width};
+    TextSpan rest = {*text + e->width, *bytes - e->width};
     uint32_t code;
     textbuf_add(&out, "", 0);  // an empty text is a text
     while (rest.bytes > 0 && code_next(&code, &rest, e)) {
@@ -111,11 +111,11 @@ static bool is_odd_control(unsigned char c) {
     return c < 0x20 && strchr("\t\n\v\f\r\b\x1B", c) == NULL;
 }
 
-static bool is_ascii(Span text, size_t at) {
+static bool is_ascii(TextSpan text, size_t at) {
     return at >= text.bytes || (unsigned char)text.at[at] < 0x80;
 }
 
-static Census take_census(Span text) {
+static Census take_census(TextSpan text) {
     Census n = {.bytes = text.bytes};
     for (size_t at = 0; at < text.bytes;) {
         unsigned char c = (unsigned char)text.at[at];
@@ -158,7 +158,7 @@ static Guess guess_bytes(const Census *n) {
     return (Guess){"ISO-8859-1", "ISO-8859-1"};
 }
 
-static Guess guess(Span text, const Census *n, double max_invalid) {
+static Guess guess(TextSpan text, const Census *n, double max_invalid) {
     for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
         if (span_starts(text, FILES[i].magic)) return (Guess){FILES[i].what, NULL};
     }
@@ -172,7 +172,7 @@ static Guess guess(Span text, const Census *n, double max_invalid) {
     return (Guess){NULL, NULL};
 }
 
-static Status check_utf8(Span text, TextLook *look, double max_invalid, const char *name) {
+static Status check_utf8(TextSpan text, TextLook *look, double max_invalid, const char *name) {
     char hint[192] = "unpack or convert it to plain text in UTF-8 first";
     Census n = take_census(text);
     Guess g = guess(text, &n, max_invalid);
@@ -202,11 +202,11 @@ Status text_decode(char **text, size_t *bytes, TextLook *look, double max_invali
             continue;  // then it is UTF-16 that starts with a NUL
         return decode_units(text, bytes, look, e, name);
     }
-    return isinf(max_invalid) ? OK : check_utf8((Span){*text, *bytes}, look, max_invalid, name);
+    return isinf(max_invalid) ? OK : check_utf8((TextSpan){*text, *bytes}, look, max_invalid, name);
 }
 
-Span text_skip_mark(Span text) {
+TextSpan text_skip_mark(TextSpan text) {
     static const char MARK[] = "\xEF\xBB\xBF";
     size_t n = span_starts(text, MARK) ? sizeof MARK - 1 : 0;
-    return (Span){text.at + n, text.bytes - n};
+    return (TextSpan){text.at + n, text.bytes - n};
 }

@@ -72,11 +72,11 @@ void textbuf_free(TextBuf *b) {
 
 // --- slices and lines ---
 
-bool line_next(Span *rest, Span *line) {
+bool line_next(TextSpan *rest, TextSpan *line) {
     if (rest->bytes == 0) return false;
     const char *lf = memchr(rest->at, '\n', rest->bytes);
     size_t n = lf == NULL ? rest->bytes : (size_t)(lf - rest->at);
-    *line = (Span){rest->at, n};
+    *line = (TextSpan){rest->at, n};
     size_t used = lf == NULL ? n : n + 1;
     rest->at += used;
     rest->bytes -= used;
@@ -89,7 +89,7 @@ static bool is_blank(char c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f';
 }
 
-Span span_trim(Span s) {
+TextSpan span_trim(TextSpan s) {
     while (s.bytes > 0 && is_blank(s.at[0])) {
         s.at++;
         s.bytes--;
@@ -98,20 +98,20 @@ Span span_trim(Span s) {
     return s;
 }
 
-bool span_blank(Span s) {
+bool span_blank(TextSpan s) {
     return span_trim(s).bytes == 0;
 }
 
-bool span_starts(Span s, const char *prefix) {
+bool span_starts(TextSpan s, const char *prefix) {
     size_t n = strlen(prefix);
     return s.bytes >= n && memcmp(s.at, prefix, n) == 0;
 }
 
-bool span_same(Span s, const char *text) {
+bool span_same(TextSpan s, const char *text) {
     return s.bytes == strlen(text) && memcmp(s.at, text, s.bytes) == 0;
 }
 
-size_t span_indent(Span s) {
+size_t span_indent(TextSpan s) {
     size_t column = 0;
     for (size_t i = 0; i < s.bytes; i++) {
         if (s.at[i] == ' ') {
@@ -125,7 +125,7 @@ size_t span_indent(Span s) {
     return column;
 }
 
-void span_copy(char *dst, size_t capacity, Span s, size_t most) {
+void span_copy(char *dst, size_t capacity, TextSpan s, size_t most) {
     size_t n = s.bytes;
     if (n > most) n = most;
     if (n > capacity - 1) n = capacity - 1;
@@ -142,7 +142,7 @@ uint64_t doc_id(uint32_t source, uint32_t file, uint32_t record) {
     return (uint64_t)source << 52 | (uint64_t)file << 32 | record;
 }
 
-bool doclist_take(DocList *l, uint64_t id, const char *title, Span text, int64_t limit_bytes,
+bool doclist_take(DocList *l, uint64_t id, const char *title, TextSpan text, int64_t limit_bytes,
                   int64_t *bytes_so_far) {
     if (!span_blank(text)) {
         doclist_add(l, id, title, text.at, text.bytes);

@@ -24,28 +24,28 @@ void textbuf_clear(TextBuf *b);                      // keeps the memory
 void textbuf_free(TextBuf *b);
 
 // A piece of text that belongs to somebody else.
-typedef struct Span {
+typedef struct TextSpan {
     const char *at;
     size_t bytes;
-} Span;
+} TextSpan;
 
 // The next line without its LF; false at the end. `rest` moves behind it.
-bool line_next(Span *rest, Span *line);
-bool span_blank(Span s);
-bool span_starts(Span s, const char *prefix);
-Span span_trim(Span s);      // without blanks at both ends
-size_t span_indent(Span s);  // leading spaces; a tab counts to the next multiple of 8
-bool span_same(Span s, const char *text);
+bool line_next(TextSpan *rest, TextSpan *line);
+bool span_blank(TextSpan s);
+bool span_starts(TextSpan s, const char *prefix);
+TextSpan span_trim(TextSpan s);  // without blanks at both ends
+size_t span_indent(TextSpan s);  // leading spaces; a tab counts to the next multiple of 8
+bool span_same(TextSpan s, const char *text);
 
 // Copies at most `most` bytes (and what fits), whole UTF-8 characters only, NUL-terminated: for
 // titles.
-void span_copy(char *dst, size_t capacity, Span s, size_t most);
+void span_copy(char *dst, size_t capacity, TextSpan s, size_t most);
 
 // Document id from position: source 12 bits | file 20 | record 32.
 uint64_t doc_id(uint32_t source, uint32_t file, uint32_t record);
 // Adds `text` unless it is blank. True when the list has passed limit_bytes (> 0) counted from
 // `bytes_so_far`.
-bool doclist_take(DocList *l, uint64_t id, const char *title, Span text, int64_t limit_bytes,
+bool doclist_take(DocList *l, uint64_t id, const char *title, TextSpan text, int64_t limit_bytes,
                   int64_t *bytes_so_far);
 
 // Relative paths of all regular files below dir whose name ends in one of `suffixes`

@@ -56,7 +56,7 @@ static bool is_mark(uint32_t code) {
 }
 
 // One code point; ill-formed bytes are taken one by one as U+FFFD.
-static size_t decode(uint32_t *code, Span s, bool *valid) {
+static size_t decode(uint32_t *code, TextSpan s, bool *valid) {
     utf8proc_int32_t c = -1;
     utf8proc_ssize_t most = s.bytes < 4 ? (utf8proc_ssize_t)s.bytes : 4;
     utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)s.at, most, &c);
@@ -98,7 +98,7 @@ static bool is_line_end(uint32_t code) {
 }
 
 // From bytes to clean code points.
-static void clean(Cleaner *c, Span text) {
+static void clean(Cleaner *c, TextSpan text) {
     while (text.bytes > 0) {
         // Most text is plain ASCII: copy runs of it.
         size_t run = 0;
@@ -141,7 +141,7 @@ static bool compose(TextBuf *out) {
 // Trims lines at their ends, shortens runs of blank lines, drops those at both ends. In place:
 // never longer. Returns the blank lines at the end that a text which goes on would keep.
 static size_t tidy_lines(TextBuf *out, NormaliseCounts *counts) {
-    Span rest = {out->text, out->bytes}, line;
+    TextSpan rest = {out->text, out->bytes}, line;
     size_t to = 0, blanks = 0;
     while (line_next(&rest, &line)) {
         while (line.bytes > 0 &&
@@ -178,7 +178,7 @@ static void tidy_beginning(TextBuf *out, NormaliseCounts *counts) {
 }
 
 // The passes over a text. False: out of memory.
-static bool normalise(TextBuf *out, Span text, bool ends, NormaliseCounts *counts) {
+static bool normalise(TextBuf *out, TextSpan text, bool ends, NormaliseCounts *counts) {
     Cleaner c = {.counts = counts};
     textbuf_add(&c.out, "", 0);  // an empty text is a text
     clean(&c, text);
@@ -197,7 +197,7 @@ static bool normalise(TextBuf *out, Span text, bool ends, NormaliseCounts *count
 char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, NormaliseCounts *counts) {
     NormaliseCounts ignored = {0};
     TextBuf out;
-    if (!normalise(&out, (Span){text, bytes}, true, counts == NULL ? &ignored : counts))
+    if (!normalise(&out, (TextSpan){text, bytes}, true, counts == NULL ? &ignored : counts))
         return NULL;
     *out_bytes = out.bytes;
     return out.text;
@@ -206,7 +206,7 @@ char *normalise_text(const char *text, size_t bytes, size_t *out_bytes, Normalis
 char *normalise_beginning(const char *text, size_t bytes, size_t *out_bytes) {
     NormaliseCounts ignored = {0};
     TextBuf out;
-    if (!normalise(&out, (Span){text, bytes}, false, &ignored)) return NULL;
+    if (!normalise(&out, (TextSpan){text, bytes}, false, &ignored)) return NULL;
     *out_bytes = out.bytes;
     return out.text;
 }

@@ -116,7 +116,7 @@ Status model_prompts_read(const char *path, const char *normalisation,
     char *text = NULL;
     size_t bytes = 0;
     Status st = read_decoded(&text, &bytes, path, normalisation);
-    Span rest = text_skip_mark((Span){text, bytes}), line;
+    TextSpan rest = text_skip_mark((TextSpan){text, bytes}), line;
     while (st == OK && line_next(&rest, &line)) {
         char *prompt = malloc(line.bytes + 1);
         ASSERT(prompt != NULL);

@@ -35,4 +35,4 @@ typedef struct TextLook {
 Status text_decode(char **text, size_t *bytes, TextLook *look, double max_invalid,
                    const char *name) CHECKED;
 // The text behind the byte-order mark of UTF-8, if there is one.
-Span text_skip_mark(Span text);
+TextSpan text_skip_mark(TextSpan text);

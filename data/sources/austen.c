@@ -88,7 +88,7 @@ Status r_strings(TextBuf *out, const unsigned char *data, size_t bytes, const ch
 }
 
 // Inflates the record at `data`; *used: its whole length in the file.
-static Status record_inflate(unsigned char **out, size_t *out_bytes, size_t *used, Span data,
+static Status record_inflate(unsigned char **out, size_t *out_bytes, size_t *used, TextSpan data,
                              const char *name) {
     const unsigned char *p = (const unsigned char *)data.at;
     size_t size = data.bytes < 4 ? 0 : u32(p);
@@ -112,8 +112,8 @@ static Status record_inflate(unsigned char **out, size_t *out_bytes, size_t *use
 
 // Which novel begins like this? -1: none. By the first line that is not blank.
 static int book_find(const TextBuf *text) {
-    Span rest = {text->text, text->bytes < TITLE_LINES_BYTES ? text->bytes : TITLE_LINES_BYTES};
-    Span line = {NULL, 0};
+    TextSpan rest = {text->text, text->bytes < TITLE_LINES_BYTES ? text->bytes : TITLE_LINES_BYTES};
+    TextSpan line = {NULL, 0};
     while (line_next(&rest, &line) && span_blank(line)) continue;
     line = span_trim(line);
     for (int b = 0; b < NOVELS; b++) {
@@ -129,7 +129,7 @@ static int book_find(const TextBuf *text) {
 }
 
 // One record of the file to one novel; twice the same or an unknown one is damage.
-static Status record_read(TextBuf books[NOVELS], size_t *used, Span data, const char *name) {
+static Status record_read(TextBuf books[NOVELS], size_t *used, TextSpan data, const char *name) {
     unsigned char *raw = NULL;
     size_t raw_bytes = 0;
     TextBuf text = {0};
@@ -150,8 +150,8 @@ static Status record_read(TextBuf books[NOVELS], size_t *used, Span data, const 
 
 // A limited read takes the same share of every novel, so that one which is held out is never
 // missing.
-static Span share(const TextBuf *book, int64_t limit_bytes) {
-    Span s = {book->text, book->bytes};
+static TextSpan share(const TextBuf *book, int64_t limit_bytes) {
+    TextSpan s = {book->text, book->bytes};
     size_t most = (size_t)(limit_bytes / NOVELS);
     if (limit_bytes <= 0 || s.bytes <= most) return s;
     s.bytes = most;
@@ -172,11 +172,11 @@ Status austen_read(DocList *docs, const char *dir, uint32_t source, int64_t limi
     }
     if (st == OK && data == NULL) st = err_set(E_FORMAT, HINT, "%s: no Rdata.rdb in it", dir);
     for (size_t at = 0, used = 0; st == OK && at < bytes; at += used) {
-        st = record_read(books, &used, (Span){data + at, bytes - at}, path);
+        st = record_read(books, &used, (TextSpan){data + at, bytes - at}, path);
     }
     // In the order of the table, not of the file; the file number of the id is the row.
     for (uint32_t b = 0; b < NOVELS; b++) {
-        Span text = share(&books[b], limit_bytes);
+        TextSpan text = share(&books[b], limit_bytes);
         int64_t ignored = 0;
         if (st == OK) {
             doclist_take(docs, doc_id(source, b, 0), BOOKS[b].title, text, 0, &ignored);

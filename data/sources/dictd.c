@@ -27,7 +27,7 @@ typedef struct Entries {
 } Entries;
 
 // RFC 4648's alphabet used as digits, most significant first; no padding. UINT64_MAX: not a number.
-static uint64_t base64_number(Span s) {
+static uint64_t base64_number(TextSpan s) {
     static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint64_t v = 0;
     if (s.bytes == 0 || s.bytes > 9) return UINT64_MAX;
@@ -56,7 +56,7 @@ static int entry_compare(const void *a, const void *b) {
 }
 
 // Entries about the database itself carry names that no word has.
-static bool about_database(Span headword) {
+static bool about_database(TextSpan headword) {
     return span_starts(headword, "00database") || span_starts(headword, "00-database");
 }
 
@@ -74,27 +74,27 @@ static Status entries_check(const Entries *e, const char *path) {
 }
 
 // Every line must point into the text: checked before anything is read from there.
-static Status index_read(Entries *e, Span index, uint64_t text_bytes, const char *path) {
-    Span line;
+static Status index_read(Entries *e, TextSpan index, uint64_t text_bytes, const char *path) {
+    TextSpan line;
     for (int number = 1; line_next(&index, &line); number++) {
         const char *tab = memchr(line.at, '\t', line.bytes);
         size_t head = tab == NULL ? line.bytes : (size_t)(tab - line.at);
-        Span rest = {line.at + head + (tab != NULL), line.bytes - head - (tab != NULL)};
+        TextSpan rest = {line.at + head + (tab != NULL), line.bytes - head - (tab != NULL)};
         const char *second = memchr(rest.at, '\t', rest.bytes);
         size_t n = second == NULL ? rest.bytes : (size_t)(second - rest.at);
-        Span size = {rest.at + n + (second != NULL), rest.bytes - n - (second != NULL)};
-        Entry one = {base64_number((Span){rest.at, n}), base64_number(span_trim(size))};
+        TextSpan size = {rest.at + n + (second != NULL), rest.bytes - n - (second != NULL)};
+        Entry one = {base64_number((TextSpan){rest.at, n}), base64_number(span_trim(size))};
         if (one.offset > text_bytes || one.bytes > text_bytes - one.offset) {
             FAIL(E_FORMAT, HINT, "%s:%d: not an entry of this dictionary", path, number);
         }
-        if (!about_database((Span){line.at, head})) entry_add(e, one);
+        if (!about_database((TextSpan){line.at, head})) entry_add(e, one);
     }
     if (e->count > 1) qsort(e->items, e->count, sizeof *e->items, entry_compare);
     return entries_check(e, path);
 }
 
 // "{term}" is a reference to another entry: the term. Braces of programs have other things inside.
-static size_t reference_bytes(Span s) {
+static size_t reference_bytes(TextSpan s) {
     size_t limit = s.bytes < REFERENCE_LIMIT ? s.bytes : REFERENCE_LIMIT;
     for (size_t i = 1; i < limit; i++) {
         if (s.at[i] == '}') return i > 1 ? i + 1 : 0;
@@ -104,9 +104,9 @@ static size_t reference_bytes(Span s) {
 }
 
 // Copies text, taking the braces from references.
-static void put_references(TextBuf *out, Span s) {
+static void put_references(TextBuf *out, TextSpan s) {
     for (size_t at = 0; at < s.bytes;) {
-        size_t n = s.at[at] == '{' ? reference_bytes((Span){s.at + at, s.bytes - at}) : 0;
+        size_t n = s.at[at] == '{' ? reference_bytes((TextSpan){s.at + at, s.bytes - at}) : 0;
         if (n > 0) {
             textbuf_add(out, s.at + at + 1, n - 2);
             at += n;
@@ -118,8 +118,8 @@ static void put_references(TextBuf *out, Span s) {
 
 // FOLDOC sets off definitions from their headword by a blank line and this indentation, which says
 // nothing more.
-static bool body_indented(Span entry) {
-    Span line;
+static bool body_indented(TextSpan entry) {
+    TextSpan line;
     bool blank_seen = false;
     while (line_next(&entry, &line)) {
         if (!span_blank(line) && blank_seen) return span_indent(line) == ENTRY_INDENT;
@@ -128,33 +128,33 @@ static bool body_indented(Span entry) {
     return false;
 }
 
-static void entry_text(TextBuf *out, Span entry) {
+static void entry_text(TextBuf *out, TextSpan entry) {
     size_t indent = body_indented(entry) ? ENTRY_INDENT : 0;
     TextBuf flat = {0};
-    Span line;
+    TextSpan line;
     while (line_next(&entry, &line)) {
         size_t cut = 0;
         while (cut < indent && cut < line.bytes && line.at[cut] == ' ') cut++;
         textbuf_add(&flat, line.at + cut, line.bytes - cut);
         textbuf_char(&flat, '\n');
     }
-    put_references(out, (Span){flat.text, flat.bytes});
+    put_references(out, (TextSpan){flat.text, flat.bytes});
     textbuf_free(&flat);
 }
 
 // The first line: the headword, or the headword, two blanks and the definition.
-static void entry_title(char *title, size_t capacity, Span entry) {
-    Span line = {"", 0};
+static void entry_title(char *title, size_t capacity, TextSpan entry) {
+    TextSpan line = {"", 0};
     while (line_next(&entry, &line) && span_blank(line)) continue;
     line = span_trim(line);
     size_t n = 0;
     while (n < line.bytes && !(n + 1 < line.bytes && line.at[n] == ' ' && line.at[n + 1] == ' '))
         n++;
-    span_copy(title, capacity, (Span){line.at, n}, TITLE_BYTES);
+    span_copy(title, capacity, (TextSpan){line.at, n}, TITLE_BYTES);
 }
 
 // Entries to documents, each text once.
-static void entries_take(DocList *docs, const Entries *e, Span text, uint32_t source,
+static void entries_take(DocList *docs, const Entries *e, TextSpan text, uint32_t source,
                          int64_t limit_bytes) {
     TextBuf out = {0};
     int64_t so_far = 0;
@@ -162,7 +162,7 @@ static void entries_take(DocList *docs, const Entries *e, Span text, uint32_t so
     for (size_t i = 0; i < e->count && !full; i++) {
         bool repeated = i > 0 && entry_compare(&e->items[i], &e->items[i - 1]) == 0;
         if (repeated) continue;  // another headword of the same text
-        Span entry = {text.at + e->items[i].offset, (size_t)e->items[i].bytes};
+        TextSpan entry = {text.at + e->items[i].offset, (size_t)e->items[i].bytes};
         char title[sizeof docs->docs->title];
         entry_title(title, sizeof title, entry);
         textbuf_clear(&out);
@@ -170,7 +170,7 @@ static void entries_take(DocList *docs, const Entries *e, Span text, uint32_t so
         // The offset in the file, not the rank in a list: the id stays when entries are added
         // before.
         uint64_t id = doc_id(source, 0, (uint32_t)e->items[i].offset);
-        full = doclist_take(docs, id, title, (Span){out.text, out.bytes}, limit_bytes, &so_far);
+        full = doclist_take(docs, id, title, (TextSpan){out.text, out.bytes}, limit_bytes, &so_far);
     }
     textbuf_free(&out);
 }
@@ -192,8 +192,8 @@ Status dictd_read(DocList *docs, const char *dir, uint32_t source, int64_t limit
     path_join(text_path, dir, text_files.paths[0]);
     TRY_GOTO(text_read(index_path, &index, &index_bytes));
     TRY_GOTO(text_read(text_path, &text, &text_bytes));
-    TRY_GOTO(index_read(&entries, (Span){index, index_bytes}, text_bytes, index_path));
-    entries_take(docs, &entries, (Span){text, text_bytes}, source, limit_bytes);
+    TRY_GOTO(index_read(&entries, (TextSpan){index, index_bytes}, text_bytes, index_path));
+    entries_take(docs, &entries, (TextSpan){text, text_bytes}, source, limit_bytes);
 done:
     free(entries.items);
     free(index);

@@ -58,13 +58,13 @@ Status files_convert(DocList *docs, const FileJob *job) {
         path_join(path, job->dir, files.paths[f]);
         TRY_GOTO(text_read(path, &text, &bytes));
         textbuf_clear(&out);
-        job->convert(&out, (Span){text, bytes});
+        job->convert(&out, (TextSpan){text, bytes});
         free(text);
         text = NULL;
         file_title(title, sizeof title, &files, f);
         uint64_t id = doc_id(job->source, (uint32_t)f, 0);
-        full =
-            doclist_take(docs, id, title, (Span){out.text, out.bytes}, job->limit_bytes, &so_far);
+        full = doclist_take(docs, id, title, (TextSpan){out.text, out.bytes}, job->limit_bytes,
+                            &so_far);
     }
 done:
     free(text);

@@ -11,7 +11,7 @@ typedef Status SourceReader(DocList *docs, const char *dir, uint32_t source, int
 typedef struct FileJob {
     const char *dir;
     const char *const *suffixes;
-    void (*convert)(TextBuf *out, Span text);
+    void (*convert)(TextBuf *out, TextSpan text);
     uint32_t source;
     int64_t limit_bytes;
 } FileJob;
@@ -35,16 +35,16 @@ Status lzw_decode(TextBuf *out, const unsigned char *data, size_t bytes, size_t 
 
 // pod.c: Perl's Plain Old Documentation (perlpodspec); a document a file.
 SourceReader pod_read;
-void pod_to_text(TextBuf *out, Span pod);
+void pod_to_text(TextBuf *out, TextSpan pod);
 
 // rst.c, rst_inline.c, rst_table.c: reStructuredText with Sphinx's directives and roles; a document
 // a file.
 SourceReader rst_read;
-void rst_to_text(TextBuf *out, Span rst);
-void rst_inline(TextBuf *out, Span text);  // one paragraph: roles, emphasis, links, escapes
+void rst_to_text(TextBuf *out, TextSpan rst);
+void rst_inline(TextBuf *out, TextSpan text);  // one paragraph: roles, emphasis, links, escapes
 // A grid table that starts at lines[0]: its rows as lines, and how many lines it took; 0 when it is
 // none.
-size_t rst_grid_table(TextBuf *out, const Span *lines, size_t count);
+size_t rst_grid_table(TextBuf *out, const TextSpan *lines, size_t count);
 
 // dictd.c: DICT databases (index of headword, offset, size in base 64; texts); a document an entry.
 SourceReader dictd_read;

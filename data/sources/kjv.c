@@ -179,13 +179,13 @@ Status lzw_decode(TextBuf *out, const unsigned char *data, size_t bytes, size_t 
 
 // --- the file of windows ---
 
-static uint32_t u32_at(Span file, size_t at) {
+static uint32_t u32_at(TextSpan file, size_t at) {
     const unsigned char *p = (const unsigned char *)file.at + at;
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 // All windows, one after another, give the whole text.
-static Status windows_decode(TextBuf *out, Span file, const char *path) {
+static Status windows_decode(TextBuf *out, TextSpan file, const char *path) {
     if (file.bytes < TABLE_AT + 12 || !span_starts(file, "EC02")) {
         FAIL(E_FORMAT, HINT, "%s: not a file of the bible program", path);
     }
@@ -213,15 +213,15 @@ static Status windows_decode(TextBuf *out, Span file, const char *path) {
 // --- verses to chapters ---
 
 typedef struct Verse {
-    Span book, text;
+    TextSpan book, text;
     long chapter, number;
 } Verse;
 
 // "1Jn3:14 We know ...": letters (after at most one digit), chapter, verse.
-static bool verse_parse(Verse *v, Span line) {
+static bool verse_parse(Verse *v, TextSpan line) {
     size_t i = line.bytes > 0 && isdigit((unsigned char)line.at[0]) ? 1 : 0;
     while (i < line.bytes && isalpha((unsigned char)line.at[i])) i++;
-    v->book = (Span){line.at, i};
+    v->book = (TextSpan){line.at, i};
     long numbers[2] = {0, 0};
     for (int k = 0; k < 2; k++) {
         size_t first = i;
@@ -233,7 +233,7 @@ static bool verse_parse(Verse *v, Span line) {
     }
     v->chapter = numbers[0];
     v->number = numbers[1];
-    v->text = span_trim((Span){line.at + i, line.bytes - i});
+    v->text = span_trim((TextSpan){line.at + i, line.bytes - i});
     return v->book.bytes > 0;
 }
 
@@ -252,7 +252,7 @@ typedef struct Chapter {
 static bool chapter_end(Chapter *c) {
     if (c->text.bytes == 0) return false;
     uint64_t id = doc_id(c->source, (uint32_t)c->book, (uint32_t)c->number);
-    Span text = {c->text.text, c->text.bytes};
+    TextSpan text = {c->text.text, c->text.bytes};
     bool full = doclist_take(c->docs, id, c->title, text, c->limit, &c->bytes);
     textbuf_clear(&c->text);
     return full;
@@ -294,8 +294,8 @@ Status kjv_read(DocList *docs, const char *dir, uint32_t source, int64_t limit_b
     }
     path_join(path, dir, files.paths[0]);
     TRY_GOTO(file_read(path, &data, &bytes));
-    TRY_GOTO(windows_decode(&all, (Span){data, bytes}, path));
-    Span rest = {all.text, all.bytes}, line;
+    TRY_GOTO(windows_decode(&all, (TextSpan){data, bytes}, path));
+    TextSpan rest = {all.text, all.bytes}, line;
     bool full = false;
     while (!full && line_next(&rest, &line)) {
         Verse v;

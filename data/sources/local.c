@@ -42,7 +42,7 @@ static const char *last_part(const char *path) {
     return slash == NULL ? path : slash + 1;
 }
 
-static void doc_take(Local *l, bool *full, uint64_t id, const char *title, Span text) {
+static void doc_take(Local *l, bool *full, uint64_t id, const char *title, TextSpan text) {
     l->cleaned->docs_empty += span_blank(text);
     *full = doclist_take(l->docs, id, title, text, l->limit, &l->bytes);
 }
@@ -56,7 +56,7 @@ static Status record_take(Local *l, bool *full, const JsonAt *record, uint64_t i
     snprintf(fallback, sizeof fallback, "%.90s", last_part(here));
     const char *title = fallback;
     JsonAt v;
-    Span text;
+    TextSpan text;
     TRY(json_member(&v, record, "text"));
     TRY(json_bytes(&text.at, &text.bytes, &v));
     TRY(json_opt_text(&title, record, "title"));
@@ -77,8 +77,8 @@ static Status record_judge(Local *l, Status st, const char *here) {
 }
 
 // Record numbers are line numbers, blank lines counted.
-static Status lines_take(Local *l, bool *full, Span text, uint64_t id, const char *name) {
-    Span line;
+static Status lines_take(Local *l, bool *full, TextSpan text, uint64_t id, const char *name) {
+    TextSpan line;
     for (uint32_t record = 0; !*full && line_next(&text, &line); record++) {
         if (span_blank(line)) continue;
         char here[HERE_BYTES];
@@ -106,8 +106,8 @@ static Status list_take(Local *l, bool *full, const JsonAt *list, uint64_t id, c
 }
 
 // Does the first line stand for itself? Then the file has an object a line, whatever it is called.
-static bool has_lines(Span text) {
-    Span line = {"", 0};
+static bool has_lines(TextSpan text) {
+    TextSpan line = {"", 0};
     while (line_next(&text, &line) && span_blank(line)) continue;
     Json *root = NULL;
     bool object = json_open(&root, line.at, line.bytes, "") == OK;
@@ -118,7 +118,7 @@ static bool has_lines(Span text) {
     return object;
 }
 
-static Status json_take(Local *l, bool *full, Span text, uint64_t id, const char *name) {
+static Status json_take(Local *l, bool *full, TextSpan text, uint64_t id, const char *name) {
     if (has_lines(text)) return lines_take(l, full, text, id, name);
     Json *root = NULL;
     TRY(json_open(&root, text.at, text.bytes, name));
@@ -154,7 +154,7 @@ static Status file_take(Local *l, bool *full, TextLook *look, const char *path, 
     *look = (TextLook){0};
     TRY(text_read(path, &text, &bytes));
     Status st = text_decode(&text, &bytes, look, l->limits->invalid, path);
-    Span all = st == OK ? text_skip_mark((Span){text, bytes}) : (Span){"", 0};
+    TextSpan all = st == OK ? text_skip_mark((TextSpan){text, bytes}) : (TextSpan){"", 0};
     l->cleaned->files_decoded += look->from != NULL;
     uint64_t id = doc_id(l->source, file, 0);
     TextKind kind = text_kind(path, &listed);

@@ -19,7 +19,7 @@ static bool is_space(char c) {
 }
 
 // If a code such as "C<" or "C<< " starts here: how many brackets it has, else 0.
-static size_t code_opens(Span s) {
+static size_t code_opens(TextSpan s) {
     if (s.bytes < 3 || !isupper((unsigned char)s.at[0]) || s.at[1] != '<') return 0;
     size_t n = 1;
     while (n + 1 < s.bytes && s.at[n + 1] == '<') n++;
@@ -28,7 +28,7 @@ static size_t code_opens(Span s) {
 }
 
 // A code with several brackets is closed by a blank and as many of them.
-static bool code_closes(Span s, size_t at, size_t brackets) {
+static bool code_closes(TextSpan s, size_t at, size_t brackets) {
     if (s.at[at] != '>') return false;
     if (brackets == 1) return true;
     if (at == 0 || !is_space(s.at[at - 1]) || s.bytes - at < brackets) return false;
@@ -40,18 +40,18 @@ static bool code_closes(Span s, size_t at, size_t brackets) {
 
 // The inside of the code that starts at s[0]; returns the length of the whole code. One that is not
 // closed extends to the end of the paragraph, as Perl's own parsers have it.
-static size_t code_inside(Span s, size_t brackets, Span *inside) {
+static size_t code_inside(TextSpan s, size_t brackets, TextSpan *inside) {
     size_t stack[MAX_NESTING] = {brackets}, depth = 1, at = 1 + brackets;
     const size_t begin = at;
     while (at < s.bytes) {
-        size_t opens = code_opens((Span){s.at + at, s.bytes - at});
+        size_t opens = code_opens((TextSpan){s.at + at, s.bytes - at});
         if (opens > 0 && depth < MAX_NESTING) {
             stack[depth++] = opens;
             at += 1 + opens;
         } else if (code_closes(s, at, stack[depth - 1])) {
             size_t n = stack[--depth];
             if (depth == 0) {
-                *inside = (Span){s.at + begin, at - begin};
+                *inside = (TextSpan){s.at + begin, at - begin};
                 if (brackets > 1) *inside = span_trim(*inside);
                 return at + n;
             }
@@ -60,12 +60,12 @@ static size_t code_inside(Span s, size_t brackets, Span *inside) {
             at++;
         }
     }
-    *inside = (Span){s.at + begin, begin < s.bytes ? s.bytes - begin : 0};
+    *inside = (TextSpan){s.at + begin, begin < s.bytes ? s.bytes - begin : 0};
     return s.bytes;
 }
 
 // E<name>, E<number>, E<0xhex>, E<0octal>.
-static void entity(TextBuf *out, Span name) {
+static void entity(TextBuf *out, TextSpan name) {
     static const struct {
         const char *name;
         uint32_t code;
@@ -97,13 +97,13 @@ static void entity(TextBuf *out, Span name) {
     }
 }
 
-static void format(TextBuf *out, Span s, int depth);
+static void format(TextBuf *out, TextSpan s, int depth);
 
 // Where `c` stands outside of inner codes and quotes; s.bytes when nowhere.
-static size_t find_outside(Span s, char c) {
+static size_t find_outside(TextSpan s, char c) {
     bool quoted = false;
     for (size_t at = 0; at < s.bytes;) {
-        Span rest = {s.at + at, s.bytes - at}, ignored;
+        TextSpan rest = {s.at + at, s.bytes - at}, ignored;
         size_t opens = code_opens(rest);
         if (opens > 0) {
             at += code_inside(rest, opens, &ignored);
@@ -117,17 +117,17 @@ static size_t find_outside(Span s, char c) {
 }
 
 // Section names may be quoted.
-static Span unquote(Span s) {
+static TextSpan unquote(TextSpan s) {
     s = span_trim(s);
     bool quoted = s.bytes >= 2 && s.at[0] == '"' && s.at[s.bytes - 1] == '"';
-    return quoted ? (Span){s.at + 1, s.bytes - 2} : s;
+    return quoted ? (TextSpan){s.at + 1, s.bytes - 2} : s;
 }
 
 // L<text|page>, L<page>, L<page/section>, L</section>, L<"section">, L<http://...>.
-static void link(TextBuf *out, Span s, int depth) {
+static void link(TextBuf *out, TextSpan s, int depth) {
     size_t bar = find_outside(s, '|');
     if (bar < s.bytes) {
-        format(out, (Span){s.at, bar}, depth);
+        format(out, (TextSpan){s.at, bar}, depth);
         return;
     }
     size_t slash = find_outside(s, '/');
@@ -136,7 +136,7 @@ static void link(TextBuf *out, Span s, int depth) {
         format(out, unquote(s), depth);
         return;
     }
-    Span section = unquote((Span){s.at + slash + 1, s.bytes - slash - 1});
+    TextSpan section = unquote((TextSpan){s.at + slash + 1, s.bytes - slash - 1});
     if (slash == 0) {
         format(out, section, depth);
         return;
@@ -144,13 +144,13 @@ static void link(TextBuf *out, Span s, int depth) {
     textbuf_char(out, '"');
     format(out, section, depth);
     textbuf_puts(out, "\" in ");
-    format(out, (Span){s.at, slash}, depth);
+    format(out, (TextSpan){s.at, slash}, depth);
 }
 
 // Text with its codes resolved; beyond MAX_NESTING they are left as they are.
-static void format(TextBuf *out, Span s, int depth) {
+static void format(TextBuf *out, TextSpan s, int depth) {
     for (size_t at = 0; at < s.bytes;) {
-        Span rest = {s.at + at, s.bytes - at}, inside;
+        TextSpan rest = {s.at + at, s.bytes - at}, inside;
         size_t opens = depth < MAX_NESTING ? code_opens(rest) : 0;
         if (opens == 0) {
             textbuf_char(out, s.at[at++]);
@@ -183,16 +183,16 @@ typedef struct Pod {
 } Pod;
 
 // "=name argument", where the argument may start on the next line.
-static bool command_is(Span paragraph, const char *name, Span *argument) {
+static bool command_is(TextSpan paragraph, const char *name, TextSpan *argument) {
     size_t n = strlen(name);
     if (!span_starts(paragraph, name)) return false;
     if (paragraph.bytes > n && !is_space(paragraph.at[n])) return false;
-    *argument = span_trim((Span){paragraph.at + n, paragraph.bytes - n});
+    *argument = span_trim((TextSpan){paragraph.at + n, paragraph.bytes - n});
     return true;
 }
 
 // A paragraph may end in index entries, which leave blanks, or hold nothing else.
-static void formatted(Pod *p, Span text) {
+static void formatted(Pod *p, TextSpan text) {
     size_t before = p->out->bytes;
     format(p->out, span_trim(text), 0);
     size_t end = p->out->bytes;
@@ -202,12 +202,12 @@ static void formatted(Pod *p, Span text) {
 }
 
 // Bullets and numbers stand before their text on one line; other items are lines of their own.
-static void item(Pod *p, Span argument) {
+static void item(Pod *p, TextSpan argument) {
     size_t digits = 0;
     while (digits < argument.bytes && isdigit((unsigned char)argument.at[digits])) digits++;
     bool numbered =
         digits > 0 && (digits == argument.bytes ||
-                       span_same((Span){argument.at + digits, argument.bytes - digits}, "."));
+                       span_same((TextSpan){argument.at + digits, argument.bytes - digits}, "."));
     bool bullet = argument.bytes == 0 || span_same(argument, "*") || span_same(argument, "-");
     if (bullet) {
         textbuf_puts(p->out, "* ");
@@ -216,7 +216,7 @@ static void item(Pod *p, Span argument) {
         textbuf_puts(p->out, ". ");
     } else if (argument.at[0] == '*' && argument.bytes > 1 && is_space(argument.at[1])) {
         textbuf_puts(p->out, "* ");
-        formatted(p, (Span){argument.at + 1, argument.bytes - 1});
+        formatted(p, (TextSpan){argument.at + 1, argument.bytes - 1});
         return;
     } else {
         formatted(p, argument);
@@ -226,10 +226,10 @@ static void item(Pod *p, Span argument) {
 }
 
 // Acts on a command paragraph.
-static void command(Pod *p, Span text) {
+static void command(Pod *p, TextSpan text) {
     static const char *const HEADINGS[] = {"=head1", "=head2", "=head3",
                                            "=head4", "=head5", "=head6"};
-    Span argument;
+    TextSpan argument;
     if (p->item_open) textbuf_puts(p->out, "\n");  // an item without text
     p->item_open = false;
     if (command_is(text, "=end", &argument)) p->hidden = false;
@@ -243,9 +243,9 @@ static void command(Pod *p, Span text) {
 }
 
 // Command, verbatim or ordinary: the first character tells.
-static void paragraph(Pod *p, Span text) {
+static void paragraph(Pod *p, TextSpan text) {
     if (text.at[0] == '=' && text.bytes > 1 && isalpha((unsigned char)text.at[1])) {
-        Span argument;
+        TextSpan argument;
         p->inside = !command_is(text, "=cut", &argument);
         if (p->inside) command(p, text);
         return;
@@ -261,9 +261,9 @@ static void paragraph(Pod *p, Span text) {
 }
 
 // Cuts the text at blank lines, which is all the structure POD has.
-void pod_to_text(TextBuf *out, Span pod) {
+void pod_to_text(TextBuf *out, TextSpan pod) {
     Pod p = {.out = out};
-    Span rest = pod, line;
+    TextSpan rest = pod, line;
     const char *begin = NULL, *end = NULL;  // of the paragraph being collected
     while (line_next(&rest, &line)) {
         bool blank = span_blank(line);
@@ -272,7 +272,7 @@ void pod_to_text(TextBuf *out, Span pod) {
             end = line.at + line.bytes;
         }
         if (begin != NULL && (blank || rest.bytes == 0)) {
-            paragraph(&p, (Span){begin, (size_t)(end - begin)});
+            paragraph(&p, (TextSpan){begin, (size_t)(end - begin)});
             begin = NULL;
         }
     }

@@ -107,7 +107,7 @@ static const Directive DIRECTIVES[] = {
 // The text as lines, and where we are.
 typedef struct Rst {
     TextBuf *out;
-    Span *lines;
+    TextSpan *lines;
     size_t count, at;
 } Rst;
 
@@ -115,7 +115,7 @@ static bool line_blank(const Rst *r, size_t i) {
     return i >= r->count || span_blank(r->lines[i]);
 }
 
-static void put_line(Rst *r, Span line) {
+static void put_line(Rst *r, TextSpan line) {
     textbuf_add(r->out, line.at, line.bytes);
     textbuf_char(r->out, '\n');
 }
@@ -140,7 +140,7 @@ static size_t block_end(const Rst *r, size_t from, size_t indent) {
 // Applies `rst_inline` to lines [begin, end) as one text.
 static void put_paragraph(Rst *r, size_t begin, size_t end, size_t cut_bytes) {
     const char *first = r->lines[begin].at, *last = r->lines[end - 1].at + r->lines[end - 1].bytes;
-    rst_inline(r->out, (Span){first, (size_t)(last - first) - cut_bytes});
+    rst_inline(r->out, (TextSpan){first, (size_t)(last - first) - cut_bytes});
     textbuf_char(r->out, '\n');
 }
 
@@ -151,7 +151,7 @@ static void put_verbatim(Rst *r, size_t begin, size_t end) {
 // --- lines that only draw ---
 
 // A ruler of a title, or a transition: one punctuation character, three times or more.
-static bool is_ruler(Span line) {
+static bool is_ruler(TextSpan line) {
     line = span_trim(line);
     if (line.bytes < 3 || !ispunct((unsigned char)line.at[0])) return false;
     for (size_t i = 1; i < line.bytes; i++) {
@@ -161,7 +161,7 @@ static bool is_ruler(Span line) {
 }
 
 // Borders of tables: "==== ====" and "+---+---+".
-static bool is_border(Span line) {
+static bool is_border(TextSpan line) {
     line = span_trim(line);
     if (line.bytes < 3) return false;
     bool simple = line.at[0] == '=', grid = line.at[0] == '+' && strchr("-=", line.at[1]) != NULL;
@@ -175,7 +175,7 @@ static bool is_border(Span line) {
 // --- explicit markup: lines that start with ".." ---
 
 // ":name: value" below a directive; a role has a back-quote after its colon instead of a blank.
-static bool is_option(Span line) {
+static bool is_option(TextSpan line) {
     line = span_trim(line);
     if (line.bytes < 3 || line.at[0] != ':') return false;
     size_t i = 1;
@@ -185,23 +185,23 @@ static bool is_option(Span line) {
 }
 
 // ".. name:: argument": name without its domain ("c:function" is function).
-static bool directive_parse(Span line, Span *name, Span *argument) {
+static bool directive_parse(TextSpan line, TextSpan *name, TextSpan *argument) {
     if (!span_starts(line, ".. ")) return false;
     size_t i = 3;
     while (i < line.bytes && (isalnum((unsigned char)line.at[i]) || strchr("_+-:", line.at[i])))
         i++;
     if (i < 6 || line.at[i - 1] != ':' || line.at[i - 2] != ':') return false;
-    *name = (Span){line.at + 3, i - 5};
-    *argument = span_trim((Span){line.at + i, line.bytes - i});
+    *name = (TextSpan){line.at + 3, i - 5};
+    *argument = span_trim((TextSpan){line.at + i, line.bytes - i});
     for (size_t k = name->bytes; k > 0; k--) {
         if (name->at[k - 1] != ':') continue;
-        *name = (Span){name->at + k, name->bytes - k};
+        *name = (TextSpan){name->at + k, name->bytes - k};
         break;
     }
     return true;
 }
 
-static const Directive *directive_find(Span name) {
+static const Directive *directive_find(TextSpan name) {
     static const Directive UNKNOWN = {"", "", D_BODY};
     for (size_t i = 0; i < sizeof DIRECTIVES / sizeof *DIRECTIVES; i++) {
         const char *known = DIRECTIVES[i].name;
@@ -228,9 +228,10 @@ static size_t options_end(const Rst *r, size_t i) {
 }
 
 // "function:: a(x)" and the lines below it, each a signature of its own.
-static void put_signatures(Rst *r, const Directive *d, Span argument, size_t end, size_t indent) {
+static void put_signatures(Rst *r, const Directive *d, TextSpan argument, size_t end,
+                           size_t indent) {
     for (size_t i = r->at; i < end; i++) {
-        Span one = i == r->at ? argument : span_trim(r->lines[i]);
+        TextSpan one = i == r->at ? argument : span_trim(r->lines[i]);
         if (one.bytes == 0) continue;
         put_indent(r, indent);
         textbuf_puts(r->out, d->label);
@@ -240,7 +241,7 @@ static void put_signatures(Rst *r, const Directive *d, Span argument, size_t end
 }
 
 // "Label: text" or "Label VERSION: text"; the text may stand on the head's line or below it.
-static void put_label(Rst *r, const Directive *d, Span argument, size_t end, size_t indent) {
+static void put_label(Rst *r, const Directive *d, TextSpan argument, size_t end, size_t indent) {
     put_indent(r, indent);
     textbuf_puts(r->out, d->label);
     if (d->action == D_VERSION) {
@@ -248,7 +249,7 @@ static void put_label(Rst *r, const Directive *d, Span argument, size_t end, siz
         while (n < argument.bytes && argument.at[n] != ' ') n++;
         textbuf_char(r->out, ' ');
         textbuf_add(r->out, argument.at, n);
-        argument = span_trim((Span){argument.at + n, argument.bytes - n});
+        argument = span_trim((TextSpan){argument.at + n, argument.bytes - n});
         if (strcmp(d->name, "deprecated-removed") == 0) {
             textbuf_puts(r->out, ", removed in version ");
             textbuf_add(r->out, argument.at, argument.bytes);
@@ -267,7 +268,7 @@ static void put_label(Rst *r, const Directive *d, Span argument, size_t end, siz
 }
 
 // The directive whose head is line r->at; r->at moves to what ordinary reading goes on with.
-static void directive(Rst *r, Span name, Span argument, size_t indent) {
+static void directive(Rst *r, TextSpan name, TextSpan argument, size_t indent) {
     const Directive *d = directive_find(name);
     size_t arguments = argument_end(r, r->at, indent);
     switch (d->action) {
@@ -301,13 +302,13 @@ static void directive(Rst *r, Span name, Span argument, size_t indent) {
 }
 
 // Footnotes stay ("[1] text"); comments, targets and substitutions go.
-static void explicit_markup(Rst *r, Span line, size_t indent) {
-    Span name, argument;
+static void explicit_markup(Rst *r, TextSpan line, size_t indent) {
+    TextSpan name, argument;
     if (directive_parse(line, &name, &argument)) {
         directive(r, name, argument, indent);
     } else if (span_starts(line, ".. [")) {
         put_indent(r, indent);
-        rst_inline(r->out, (Span){line.at + 3, line.bytes - 3});
+        rst_inline(r->out, (TextSpan){line.at + 3, line.bytes - 3});
         textbuf_char(r->out, '\n');
         r->at++;
     } else {
@@ -323,7 +324,7 @@ static void paragraph(Rst *r) {
     size_t indent = span_indent(r->lines[begin]);
     bool literal = false;
     while (!line_blank(r, end) && !literal) {
-        Span line = span_trim(r->lines[end]);
+        TextSpan line = span_trim(r->lines[end]);
         if (end > begin && (span_starts(line, ".. ") || is_border(line))) break;
         literal = line.bytes >= 2 && memcmp(line.at + line.bytes - 2, "::", 2) == 0;
         indent = span_indent(r->lines[end]);
@@ -335,7 +336,7 @@ static void paragraph(Rst *r) {
     if (span_starts(span_trim(r->lines[begin]), ">>>")) {
         put_verbatim(r, begin, end);  // an interactive session
     } else if (!alone) {
-        Span last = r->lines[end - 1];
+        TextSpan last = r->lines[end - 1];
         size_t trailing =
             last.bytes - (size_t)(span_trim(last).at + span_trim(last).bytes - last.at);
         put_paragraph(r, begin, end, literal ? trailing + 1 : 0);
@@ -352,7 +353,7 @@ static void paragraph(Rst *r) {
 
 // What starts at this line? One case a kind of block, in the order of precedence.
 static void block(Rst *r) {
-    Span line = r->lines[r->at], text = span_trim(line);
+    TextSpan line = r->lines[r->at], text = span_trim(line);
     size_t indent = span_indent(line);
     bool next_rules = r->at + 1 < r->count && is_ruler(r->lines[r->at + 1]);
     if (text.bytes == 0) {
@@ -373,7 +374,7 @@ static void block(Rst *r) {
 }
 
 // Lines are cut once; every block looks ahead among them.
-void rst_to_text(TextBuf *out, Span rst) {
+void rst_to_text(TextBuf *out, TextSpan rst) {
     Rst r = {.out = out};
     size_t capacity = 1;
     for (size_t i = 0; i < rst.bytes; i++) capacity += rst.at[i] == '\n';

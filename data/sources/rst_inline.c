@@ -20,18 +20,18 @@ static bool is_ascii(char c) {
     return (unsigned char)c < 0x80;
 }
 
-static bool may_start(Span text, size_t at) {
+static bool may_start(TextSpan text, size_t at) {
     return at == 0 || is_space(text.at[at - 1]) || !is_ascii(text.at[at - 1]) ||
            strchr("'\"([{<-/:", text.at[at - 1]) != NULL;
 }
 
-static bool may_end(Span text, size_t after) {
+static bool may_end(TextSpan text, size_t after) {
     return after >= text.bytes || is_space(text.at[after]) || !is_ascii(text.at[after]) ||
            strchr("'\")]}>-/:.,;!?\\_", text.at[after]) != NULL;
 }
 
 // Where `mark` ends the span whose inside starts at `from`; 0 when it does not.
-static size_t span_end(Span text, size_t from, const char *mark) {
+static size_t span_end(TextSpan text, size_t from, const char *mark) {
     size_t n = strlen(mark);
     // The inside starts and ends with ink, and the mark is not escaped (inside literals nothing
     // is).
@@ -46,7 +46,7 @@ static size_t span_end(Span text, size_t from, const char *mark) {
 }
 
 // Backslash escapes: the next character as it is, a blank after it vanishes.
-static void unescaped(TextBuf *out, Span s) {
+static void unescaped(TextBuf *out, TextSpan s) {
     for (size_t i = 0; i < s.bytes; i++) {
         if (s.at[i] == '\\' && i + 1 < s.bytes) {
             i++;
@@ -57,18 +57,18 @@ static void unescaped(TextBuf *out, Span s) {
 }
 
 // "shown text <target>": the text alone.
-static Span without_target(Span s) {
+static TextSpan without_target(TextSpan s) {
     if (s.bytes < 3 || s.at[s.bytes - 1] != '>') return s;
     for (size_t i = s.bytes - 1; i > 0; i--) {
         if (s.at[i] != '<') continue;
-        Span shown = span_trim((Span){s.at, i});
+        TextSpan shown = span_trim((TextSpan){s.at, i});
         return is_space(s.at[i - 1]) && shown.bytes > 0 ? shown : s;
     }
     return s;
 }
 
 // Is the role one of these names?
-static bool role_is(Span role, const char *const *names) {
+static bool role_is(TextSpan role, const char *const *names) {
     for (; *names != NULL; names++) {
         if (span_same(role, *names)) return true;
     }
@@ -77,7 +77,7 @@ static bool role_is(Span role, const char *const *names) {
 
 // A role's text as Sphinx shows it: "~pkg.name" is its last part, "!x" is x, functions get their
 // parentheses.
-static void role_text(TextBuf *out, Span role, Span text) {
+static void role_text(TextBuf *out, TextSpan role, TextSpan text) {
     static const char *const CALLS[] = {"func", "meth", "c:func", "py:func", "py:meth", NULL};
     static const char *const BRACES[] = {"samp", "file", NULL};
     static const struct {
@@ -92,10 +92,10 @@ static void role_text(TextBuf *out, Span role, Span text) {
     }
     if (!titled && text.bytes > 1 && (text.at[0] == '!' || text.at[0] == '~')) {
         bool last_part = text.at[0] == '~';
-        text = (Span){text.at + 1, text.bytes - 1};
+        text = (TextSpan){text.at + 1, text.bytes - 1};
         for (size_t i = text.bytes; last_part && i > 1; i--) {
             if (text.at[i - 1] != '.') continue;
-            text = (Span){text.at + i, text.bytes - i};
+            text = (TextSpan){text.at + i, text.bytes - i};
             break;
         }
     }
@@ -111,33 +111,34 @@ static void role_text(TextBuf *out, Span role, Span text) {
 }
 
 // ":role:`text`" at `at`: how long it is, 0 when it is none.
-static size_t role_at(TextBuf *out, Span text, size_t at) {
+static size_t role_at(TextBuf *out, TextSpan text, size_t at) {
     size_t i = at + 1, limit = text.bytes - at < ROLE_LIMIT ? text.bytes : at + ROLE_LIMIT;
     while (i < limit && (isalnum((unsigned char)text.at[i]) || strchr(":+._-", text.at[i]))) i++;
     if (i >= limit || text.at[i] != '`' || text.at[i - 1] != ':' || i < at + 3) return 0;
     size_t end = span_end(text, i + 1, "`");
     if (end == 0) return 0;
-    role_text(out, (Span){text.at + at + 1, i - at - 2}, (Span){text.at + i + 1, end - i - 1});
+    role_text(out, (TextSpan){text.at + at + 1, i - at - 2},
+              (TextSpan){text.at + i + 1, end - i - 1});
     return end + 1 - at;
 }
 
 // "`text <url>`_" or "`text`": how long it is, 0 when it is none.
-static size_t reference_at(TextBuf *out, Span text, size_t at) {
+static size_t reference_at(TextBuf *out, TextSpan text, size_t at) {
     size_t end = span_end(text, at + 1, "`");
     if (end == 0) return 0;
-    unescaped(out, without_target((Span){text.at + at + 1, end - at - 1}));
+    unescaped(out, without_target((TextSpan){text.at + at + 1, end - at - 1}));
     end++;
     while (end < text.bytes && text.at[end] == '_') end++;
     return end - at;
 }
 
 // "*text*", "**text**" or "``text``" at `at`: how long it is, 0 when it is none.
-static size_t emphasis_at(TextBuf *out, Span text, size_t at, const char *mark) {
+static size_t emphasis_at(TextBuf *out, TextSpan text, size_t at, const char *mark) {
     size_t n = strlen(mark);
     if (text.bytes - at <= n || memcmp(text.at + at, mark, n) != 0) return 0;
     size_t end = span_end(text, at + n, mark);
     if (end == 0) return 0;
-    Span inside = {text.at + at + n, end - at - n};
+    TextSpan inside = {text.at + at + n, end - at - n};
     if (mark[0] == '`') {
         textbuf_add(out, inside.at, inside.bytes);  // literal: nothing inside is markup
     } else {
@@ -147,7 +148,7 @@ static size_t emphasis_at(TextBuf *out, Span text, size_t at, const char *mark) 
 }
 
 // Whatever markup starts here: its length, or 0 and nothing written.
-static size_t markup_at(TextBuf *out, Span text, size_t at) {
+static size_t markup_at(TextBuf *out, TextSpan text, size_t at) {
     if (!may_start(text, at)) return 0;
     bool doubled = at + 1 < text.bytes && text.at[at + 1] == text.at[at];
     switch (text.at[at]) {
@@ -161,7 +162,7 @@ static size_t markup_at(TextBuf *out, Span text, size_t at) {
 }
 
 // Tries markup at the few characters that can start it; everything else is copied.
-void rst_inline(TextBuf *out, Span text) {
+void rst_inline(TextBuf *out, TextSpan text) {
     for (size_t at = 0; at < text.bytes;) {
         char c = text.at[at];
         size_t used = c == '*' || c == '`' || c == ':' ? markup_at(out, text, at) : 0;

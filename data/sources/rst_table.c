@@ -14,7 +14,7 @@ typedef struct Grid {
 } Grid;
 
 // Only border characters: a line inside a row that is drawn, not written.
-static bool is_drawn(Span s) {
+static bool is_drawn(TextSpan s) {
     for (size_t i = 0; i < s.bytes; i++) {
         if (strchr("-=+", s.at[i]) == NULL) return false;
     }
@@ -22,12 +22,12 @@ static bool is_drawn(Span s) {
 }
 
 // "+----+====+": what separates rows.
-static bool is_border(Span line) {
+static bool is_border(TextSpan line) {
     return line.bytes > 2 && line.at[0] == '+' && is_drawn(line);
 }
 
 // Byte at which a column starts: borders are drawn in characters, not in bytes.
-static size_t column_at(Span line, size_t column) {
+static size_t column_at(TextSpan line, size_t column) {
     size_t i = 0;
     for (size_t c = 0; i < line.bytes; i++) {
         bool starts = ((unsigned char)line.at[i] & 0xC0) != 0x80;
@@ -37,7 +37,7 @@ static size_t column_at(Span line, size_t column) {
 }
 
 // The first border fixes the columns.
-static bool grid_open(Grid *g, Span border) {
+static bool grid_open(Grid *g, TextSpan border) {
     if (!is_border(border)) return false;
     size_t edges = 0;
     for (size_t i = 0; i < border.bytes; i++) {
@@ -53,7 +53,7 @@ static bool grid_open(Grid *g, Span border) {
 static void grid_row(Grid *g, TextBuf *out, const char *indent, size_t indent_bytes) {
     bool first = true;
     for (size_t k = 0; k < g->columns; k++) {
-        Span cell = span_trim((Span){g->cells[k].text, g->cells[k].bytes});
+        TextSpan cell = span_trim((TextSpan){g->cells[k].text, g->cells[k].bytes});
         if (cell.bytes == 0) continue;
         if (first) textbuf_add(out, indent, indent_bytes);
         if (!first) textbuf_puts(out, " | ");
@@ -70,7 +70,7 @@ static void grid_row(Grid *g, TextBuf *out, const char *indent, size_t indent_by
 
 // One line of a row. A cell without an edge at its end spans the next column too; inner borders are
 // only drawn.
-static void grid_line(Grid *g, Span line) {
+static void grid_line(Grid *g, TextSpan line) {
     size_t k = 0;
     while (k < g->columns) {
         size_t last = k, from = column_at(line, g->edges[k] + 1), to;
@@ -79,8 +79,8 @@ static void grid_line(Grid *g, Span line) {
             bool edge = to >= line.bytes || line.at[to] == '|' || line.at[to] == '+';
             if (edge || last + 1 == g->columns) break;
         }
-        Span text = {line.at + from, to > from ? to - from : 0};
-        Span ink = span_trim(text);
+        TextSpan text = {line.at + from, to > from ? to - from : 0};
+        TextSpan ink = span_trim(text);
         if (ink.bytes > 0 && !is_drawn(ink) && g->cells[k].bytes < MAX_CELL) {
             textbuf_add(&g->cells[k], ink.at, ink.bytes);
             textbuf_char(&g->cells[k], '\n');
@@ -89,14 +89,14 @@ static void grid_line(Grid *g, Span line) {
     }
 }
 
-size_t rst_grid_table(TextBuf *out, const Span *lines, size_t count) {
+size_t rst_grid_table(TextBuf *out, const TextSpan *lines, size_t count) {
     Grid g = {.columns = 0};
-    Span border = span_trim(lines[0]);
+    TextSpan border = span_trim(lines[0]);
     if (!grid_open(&g, border)) return 0;
     const char *indent = lines[0].at;
     size_t indent_bytes = (size_t)(border.at - indent), used = 1;
     for (; used < count; used++) {
-        Span line = span_trim(lines[used]);
+        TextSpan line = span_trim(lines[used]);
         if (is_border(line)) {
             grid_row(&g, out, indent, indent_bytes);
         } else if (span_starts(line, "|") || span_starts(line, "+")) {

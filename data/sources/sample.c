@@ -23,8 +23,8 @@ bool sample_has(const char *name) {
 Status sample_read(DocList *docs, const char *name, uint32_t source, int64_t limit_bytes) {
     const Sample *sample = sample_find(name);
     if (sample == NULL) return OK;
-    Span rest = {(const char *)sample->data, sample->bytes}, line = {NULL, 0};
-    Span text = {rest.at, 0};
+    TextSpan rest = {(const char *)sample->data, sample->bytes}, line = {NULL, 0};
+    TextSpan text = {rest.at, 0};
     char title[sizeof docs->docs->title] = "";
     int64_t so_far = 0;
     uint32_t number = 0;
@@ -35,8 +35,8 @@ Status sample_read(DocList *docs, const char *name, uint32_t source, int64_t lim
             uint64_t id = doc_id(source, number, 0);
             full = doclist_take(docs, id, title, text, limit_bytes, &so_far);
             number += text.bytes > 0;
-            span_copy(title, sizeof title, (Span){line.at + 3, line.bytes - 3}, sizeof title);
-            text = (Span){rest.at, 0};
+            span_copy(title, sizeof title, (TextSpan){line.at + 3, line.bytes - 3}, sizeof title);
+            text = (TextSpan){rest.at, 0};
         } else {
             text.bytes = (size_t)(line.at + line.bytes - text.at) + 1;
         }

@@ -273,10 +273,11 @@ Test(extract, other_sources_stop_after_the_document_that_passes_the_limit) {
 
 // --- markup ---
 
-static void check_markup(void (*convert)(TextBuf *, Span), const char *in, const char *expected) {
+static void check_markup(void (*convert)(TextBuf *, TextSpan), const char *in,
+                         const char *expected) {
     TextBuf out = {0};
     textbuf_puts(&out, "");
-    convert(&out, (Span){in, strlen(in)});
+    convert(&out, (TextSpan){in, strlen(in)});
     cr_assert_str_eq(out.text, expected, "from '%s'", in);
     textbuf_free(&out);
 }
@@ -315,7 +316,7 @@ Test(rst, marks_that_open_nothing_are_passed_over) {
     for (const char *mark = ":`*\\"; *mark != '\0'; mark++) {
         memset(text, *mark, BYTES);
         TextBuf out = {0};
-        rst_inline(&out, (Span){text, BYTES});
+        rst_inline(&out, (TextSpan){text, BYTES});
         cr_assert(out.bytes >= BYTES / 2 && out.bytes <= BYTES);
         textbuf_free(&out);
     }
@@ -352,8 +353,8 @@ Test(extract, hostile_markup_takes_linear_time) {
         TextBuf in = {0}, out = {0};
         textbuf_puts(&in, "=pod\n\n");
         while (in.bytes < 200000) textbuf_puts(&in, UNITS[u]);
-        pod_to_text(&out, (Span){in.text, in.bytes});
-        rst_to_text(&out, (Span){in.text, in.bytes});
+        pod_to_text(&out, (TextSpan){in.text, in.bytes});
+        rst_to_text(&out, (TextSpan){in.text, in.bytes});
         textbuf_free(&in);
         textbuf_free(&out);
     }
@@ -363,16 +364,16 @@ Test(extract, hostile_markup_takes_linear_time) {
 // --- small parts ---
 
 Test(extract, lines_and_slices) {
-    Span rest = {"a\r\n\nb", 5}, line;
+    TextSpan rest = {"a\r\n\nb", 5}, line;
     cr_assert(line_next(&rest, &line) && span_same(line, "a"));
     cr_assert(line_next(&rest, &line) && line.bytes == 0);
     cr_assert(line_next(&rest, &line) && span_same(line, "b"));
     cr_assert_not(line_next(&rest, &line));
-    cr_assert_eq(span_indent((Span){" \t x", 4}), 9);
+    cr_assert_eq(span_indent((TextSpan){" \t x", 4}), 9);
     char cut[5];
-    span_copy(cut, sizeof cut, (Span){"ab\xc3\xa9\xc3\xa9", 6}, 99);
+    span_copy(cut, sizeof cut, (TextSpan){"ab\xc3\xa9\xc3\xa9", 6}, 99);
     cr_assert_str_eq(cut, "ab\xc3\xa9");
-    span_copy(cut, sizeof cut, (Span){"abc\xc3\xa9", 5}, 4);
+    span_copy(cut, sizeof cut, (TextSpan){"abc\xc3\xa9", 5}, 4);
     cr_assert_str_eq(cut, "abc");
 }
 

@@ -12,9 +12,10 @@
 // --- functions of a text ---
 
 // Markup goes and labels come: a text does not grow beyond what a label is worth.
-static void convert(void (*to_text)(TextBuf *out, Span text), const uint8_t *data, size_t bytes) {
+static void convert(void (*to_text)(TextBuf *out, TextSpan text), const uint8_t *data,
+                    size_t bytes) {
     TextBuf out = {0};
-    to_text(&out, (Span){(const char *)data, bytes});
+    to_text(&out, (TextSpan){(const char *)data, bytes});
     ASSERT(out.bytes <= 64 * bytes + 64 && (out.text == NULL || out.text[out.bytes] == '\0'));
     textbuf_free(&out);
 }

@@ -91,7 +91,7 @@ static void run_encoding(const uint8_t *data, size_t bytes) {
     if (text_decode(&text, &n, &look, 0.01, "input") == OK) {
         ASSERT(text[n] == '\0' && look.refused == NULL);
         if (look.from == NULL) ASSERT(n == bytes && (n == 0 || memcmp(text, data, n) == 0));
-        Span rest = text_skip_mark((Span){text, n});
+        TextSpan rest = text_skip_mark((TextSpan){text, n});
         ASSERT(rest.bytes <= n && (rest.at == NULL || rest.at + rest.bytes == text + n));
     } else {
         ASSERT(look.refused != NULL);
