@@ -30,44 +30,47 @@ train() { # RANKS SETTING...: a small run in run/ with its corpus in cache/
 good() { train "$@" >good.log 2>&1 || { cat good.log >&2; fail "train $*"; }; }
 
 # ---- command line and configuration: nothing is written ----
-printf 'train: [1,\n' >bad.yaml
-fails 64 'bad.yaml:2:1' mpirun -n 2 "$binary" train bad.yaml
-printf 'train:\n  stesp: 3\n' >bad.yaml
-fails 64 'unknown key' mpirun -n 2 "$binary" train bad.yaml
-says 'train.steps' expect.err
-fails 64 'is not an integer' train 2 train.steps=many
-fails 64 'is out of range' train 2 optim.beta1=2
-fails 64 'is not a multiple of train.seq' train 2 train.batch_tokens=1000
-fails 64 'train.steps and train.minutes are both 0' train 1 train.steps=0
-fails 64 'is not a multiple of model.heads' train 2 model.heads=5
-fails 64 'no configuration file given' mpirun -n 2 "$binary" train train.steps=3
-fails 74 'No such file or directory' mpirun -n 3 "$binary" train none.yaml
-says 'none.yaml' expect.err
-fails 69 'ranks, but' train 3 parallel.dp=2
-says 'parallel.dp 2 x parallel.sp 1 x parallel.tp 1 = 2 ranks, but 3 were started' expect.err
-fails 69 'ranks, but' train 4 parallel.dp=2 parallel.sp=3
-says 'parallel.dp 2 x parallel.sp 3 x parallel.tp 1 = 6 ranks, but 4 were started' expect.err
-fails 69 'no multiple of it' train 3 parallel.sp=2
-says 'parallel.sp 2 x parallel.tp 1 = 2 ranks a sequence, but 3 were started' expect.err
-fails 69 'no multiple of it' train 6 parallel.sp=2 parallel.tp=2
-says 'parallel.sp 2 x parallel.tp 2 = 4 ranks a sequence, but 6 were started' expect.err
-fails 69 'no multiple of it' train 1 parallel.tp=2
-says 'but 1 was started' expect.err
-fails 64 'must divide model.heads' train 3 parallel.tp=3
-says 'parallel.tp=3 must divide model.heads=2, model.kv_heads=1 and model.ffn=48' expect.err
-says 'hint: parallel.tp may be 1' expect.err
-heads=(model.heads=4 model.kv_heads=4)
-fails 64 'must divide model.heads' train 3 "${heads[@]}" parallel.tp=3
-says 'hint: parallel.tp may be 1, 2, 4' expect.err
-fails 64 'must divide model.heads' train 4 "${heads[@]}" parallel.tp=4 model.ffn=50
-says 'hint: parallel.tp may be 1, 2' expect.err
-fails 64 'parallel.sp_softmax=ulysses' train 3 "${heads[@]}" parallel.sp=3 parallel.sp_softmax=ulysses
-says 'hint: parallel.sp may be 1, 2, 4, or use parallel.sp_softmax=lasp2h' expect.err
-fails 64 'parallel.sp_softmax=ulysses' train 8 "${heads[@]}" parallel.sp=4 parallel.tp=2 parallel.sp_softmax=ulysses
-says 'parallel.sp=4 must divide the 2 heads and 2 key/value heads of each of 2 parallel.tp ranks' expect.err
-says 'hint: parallel.sp may be 1, 2, or use parallel.sp_softmax=lasp2h' expect.err
-fails 64 'is not among' train 2 parallel.sp=2 parallel.sp_linear=lasp3
-[ ! -e run ] || fail 'a refused configuration made a run directory'
+refuse_words() {
+  printf 'train: [1,\n' >bad.yaml
+  fails 64 'bad.yaml:2:1' mpirun -n 2 "$binary" train bad.yaml
+  printf 'train:\n  stesp: 3\n' >bad.yaml
+  fails 64 'unknown key' mpirun -n 2 "$binary" train bad.yaml
+  says 'train.steps' expect.err
+  fails 64 'is not an integer' train 2 train.steps=many
+  fails 64 'is out of range' train 2 optim.beta1=2
+  fails 64 'is not a multiple of train.seq' train 2 train.batch_tokens=1000
+  fails 64 'train.steps and train.minutes are both 0' train 1 train.steps=0
+  fails 64 'is not a multiple of model.heads' train 2 model.heads=5
+  fails 64 'no configuration file given' mpirun -n 2 "$binary" train train.steps=3
+  fails 74 'No such file or directory' mpirun -n 3 "$binary" train none.yaml
+  says 'none.yaml' expect.err
+  fails 69 'ranks, but' train 3 parallel.dp=2
+  says 'parallel.dp 2 x parallel.sp 1 x parallel.tp 1 = 2 ranks, but 3 were started' expect.err
+  fails 69 'ranks, but' train 4 parallel.dp=2 parallel.sp=3
+  says 'parallel.dp 2 x parallel.sp 3 x parallel.tp 1 = 6 ranks, but 4 were started' expect.err
+  fails 69 'no multiple of it' train 3 parallel.sp=2
+  says 'parallel.sp 2 x parallel.tp 1 = 2 ranks a sequence, but 3 were started' expect.err
+  fails 69 'no multiple of it' train 6 parallel.sp=2 parallel.tp=2
+  says 'parallel.sp 2 x parallel.tp 2 = 4 ranks a sequence, but 6 were started' expect.err
+  fails 69 'no multiple of it' train 1 parallel.tp=2
+  says 'but 1 was started' expect.err
+  fails 64 'must divide model.heads' train 3 parallel.tp=3
+  says 'parallel.tp=3 must divide model.heads=2, model.kv_heads=1 and model.ffn=48' expect.err
+  says 'hint: parallel.tp may be 1' expect.err
+  local heads=(model.heads=4 model.kv_heads=4)
+  fails 64 'must divide model.heads' train 3 "${heads[@]}" parallel.tp=3
+  says 'hint: parallel.tp may be 1, 2, 4' expect.err
+  fails 64 'must divide model.heads' train 4 "${heads[@]}" parallel.tp=4 model.ffn=50
+  says 'hint: parallel.tp may be 1, 2' expect.err
+  fails 64 'parallel.sp_softmax=ulysses' train 3 "${heads[@]}" parallel.sp=3 parallel.sp_softmax=ulysses
+  says 'hint: parallel.sp may be 1, 2, 4, or use parallel.sp_softmax=lasp2h' expect.err
+  fails 64 'parallel.sp_softmax=ulysses' train 8 "${heads[@]}" parallel.sp=4 parallel.tp=2 parallel.sp_softmax=ulysses
+  says 'parallel.sp=4 must divide the 2 heads and 2 key/value heads of each of 2 parallel.tp ranks' expect.err
+  says 'hint: parallel.sp may be 1, 2, or use parallel.sp_softmax=lasp2h' expect.err
+  fails 64 'is not among' train 2 parallel.sp=2 parallel.sp_linear=lasp3
+  [ ! -e run ] || fail 'a refused configuration made a run directory'
+}
+short || refuse_words
 
 # ---- input text ----
 fails 64 'unknown source' train 2 data.sources=austin
@@ -91,18 +94,21 @@ good 2
 cp -r cache intact
 damage() { rm -rf run cache; cp -r intact cache; }
 shard() { ls cache/corpus/000-*.tns; }
-damage && rm "$(shard)"
-good 2
-says 'is prepared again' good.log
-diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
-damage && truncate -s -100 "$(shard)"
-fails 65 '000-00000.tns' "$binary" data verify cache/corpus
-good 2
-diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
-damage && printf x | dd of="$(shard)" bs=1 seek=1000 conv=notrunc status=none
-fails 65 '000-00000.tns' "$binary" data verify cache/corpus
-good 2
-diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
+repair() {
+  damage && rm "$(shard)"
+  good 2
+  says 'is prepared again' good.log
+  diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
+  damage && truncate -s -100 "$(shard)"
+  fails 65 '000-00000.tns' "$binary" data verify cache/corpus
+  good 2
+  diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
+  damage && printf x | dd of="$(shard)" bs=1 seek=1000 conv=notrunc status=none
+  fails 65 '000-00000.tns' "$binary" data verify cache/corpus
+  good 2
+  diff -r intact/corpus cache/corpus >&2 || fail 'the corpus made again is another'
+}
+short || repair
 
 # ---- checkpoints ----
 byte() { printf '\xff\xff\xff\xff' | dd of="$1" bs=1 seek=20000 conv=notrunc status=none; }

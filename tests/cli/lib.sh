@@ -3,6 +3,9 @@
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=1
 
+# In builds that run a script for its code and not for its figures (tests/CMakeLists.txt), a part of each matrix is enough.
+short() { [ -n "${STERNA_SHORT:-}" ]; }
+
 fail() {
   echo "FAILED: $*" >&2
   exit 1

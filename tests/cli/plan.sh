@@ -35,13 +35,14 @@ both() {
 }
 
 both 1 one
+both 4 sp2.tp2 parallel.sp=2 parallel.tp=2 model.kv_heads=2
+if short; then exit 0; fi
 both 2 dp2
 both 3 dp3 train.micro_rows=2                     # uneven shares of rows and of moments
 both 2 dp2.whole parallel.zero=false
 both 2 sp2 parallel.sp=2
 both 2 sp2.again parallel.sp=2 model.recompute=true
 both 3 sp3 parallel.sp=3 parallel.sp_linear=lasp2_scan parallel.sp_softmax=ring  # 64 tokens: 22 + 21 + 21
-both 4 sp2.tp2 parallel.sp=2 parallel.tp=2 model.kv_heads=2
 both 4 dp2.tp2 parallel.tp=2 model.kv_heads=2 model.vocab=601 model.tied=true parallel.zero=false
 four='model.preset=tnl-tiny model.layers=4 model.pattern=LNLW model.window=24'
 both 4 sp4.window parallel.sp=4 $four             # a window longer than a chunk

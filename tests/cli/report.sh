@@ -91,6 +91,7 @@ expect 74 'none: no such run directory' "$binary" report none
 mkdir blocked && mkdir -p blocked/report.html/x
 expect 74 'report.html' "$binary" report blocked
 
+if short; then exit 0; fi
 # ---- real runs: comm.json ----------------------------------------------------------------------
 
 # train RANKS DIR SETTING...

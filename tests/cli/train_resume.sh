@@ -30,7 +30,9 @@ killed() {
 train 2 whole || fail 'the uninterrupted run'
 
 # At a random step: before the first checkpoint, between two, near the end.
-for step in $((RANDOM % 20 + 1)) $((RANDOM % 30 + 30)) $((RANDOM % 30 + 80)); do
+moments=($((RANDOM % 30 + 30)))
+short || moments+=($((RANDOM % 20 + 1)) $((RANDOM % 30 + 80)))
+for step in "${moments[@]}"; do
   dir=step$step
   train 2 $dir & job=$!
   until [ "$(lines $dir '"step",')" -ge $step ]; do kill -0 $job || fail "$dir ended early"; done
@@ -41,6 +43,7 @@ done
 
 # In the middle of evaluation: step 20 is done, its evaluation is not.
 for try in 1 2 3 4 5 6 7 8 9 10; do
+  ! short || break
   dir=eval$try
   train 2 $dir & job=$!
   until [ "$(lines $dir '"step":20,')" -ge 1 ]; do kill -0 $job || fail "$dir ended early"; done
@@ -48,14 +51,16 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
   [ "$(lines $dir '"kind":"eval","step":20')" = 1 ] || break
   [ $try != 10 ] || fail 'no kill came in the middle of evaluation'
 done
-train 2 $dir || { cat $dir.log >&2; fail "$dir did not go on"; }
-same_run whole $dir
+short || train 2 $dir || { cat $dir.log >&2; fail "$dir did not go on"; }
+short || same_run whole $dir
 
 # At every write of a save: the shim kills each process before its Nth fsync or rename below ckpt/, for N = 1, 2, ... until
-# there are no more. Two saves, the second drops the first.
+# there are no more. Two saves, the second drops the first. In short: every fifth, from one of the first five on.
 short=(train.steps=8 train.ckpt_every=4 train.keep=1 train.eval_every=0 train.sample_every=0)
 train 2 undisturbed "${short[@]}" || fail 'the undisturbed run'
-for point in $(seq 99); do
+points=$(seq 99)
+! short || points=$(seq $((RANDOM % 5 + 1)) 5 99)
+for point in $points; do
   dir=point$point
   launch=(-x LD_PRELOAD="$(dirname "$binary")/tests/libdie_at.so" -x DIE_AT=$point
     -x ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0")
@@ -78,13 +83,16 @@ says 'resuming after step' ranks.log
 "$(dirname "$0")/compare_runs.py" whole ranks 1e-6 5e-6 || fail 'three ranks went elsewhere'
 
 # A time budget is measured once: the steps it gave stay.
-budget=(train.steps=0 train.minutes=0.05)
-train 2 budget "${budget[@]}" & job=$!
-until [ "$(lines budget '"step":9,')" -ge 1 ]; do kill -0 $job || fail 'budget ended early'; done
-killed budget
-steps=$(sed -nE 's/^ *steps: ([0-9]+).*/\1/p' budget/config.resolved.yaml)
-train 2 budget "${budget[@]}" || { cat budget.log >&2; fail 'budget did not go on'; }
-[ "$(tail -n 1 budget/metrics.jsonl | grep -oE '"step":[0-9]+')" = "\"step\":$steps" ] || fail "budget did not end at step $steps"
+budget() {
+  local steps budget=(train.steps=0 train.minutes=0.05)
+  train 2 budget "${budget[@]}" & job=$!
+  until [ "$(lines budget '"step":9,')" -ge 1 ]; do kill -0 $job || fail 'budget ended early'; done
+  killed budget
+  steps=$(sed -nE 's/^ *steps: ([0-9]+).*/\1/p' budget/config.resolved.yaml)
+  train 2 budget "${budget[@]}" || { cat budget.log >&2; fail 'budget did not go on'; }
+  [ "$(tail -n 1 budget/metrics.jsonl | grep -oE '"step":[0-9]+')" = "\"step\":$steps" ] || fail "budget did not end at step $steps"
+}
+short || budget
 
 # A finished run stays as it is; another configuration is refused by name, settings that change no number are not.
 cp whole/metrics.jsonl before
