@@ -34,7 +34,7 @@ for preset in "$@"; do
   log=build/$preset/build.log
   cmake --build --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
   log=build/$preset/ctest.log
-  ctest --preset "$preset" -j2 2>&1 | tee "$log" | grep -vE '^ *Start ' || true
+  ctest --preset "$preset" -j$(($(nproc) + 1)) 2>&1 | tee "$log" | grep -vE '^ *Start ' || true
   grep -q 'tests passed' "$log" || { echo "test.sh: $preset: no test ran" >&2; exit 1; }
   skip=$(grep -cE '^ *[0-9]+/[0-9]+ .*\*\*\*Skipped' "$log" || true)
   read -r bad total < <(sed -nE 's/.*, ([0-9]+) tests failed out of ([0-9]+).*/\1 \2/p' "$log")

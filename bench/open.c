@@ -51,7 +51,7 @@ static Status open_run(Bench *b) {
     run->objective = &LANGUAGE_MODEL;
     TRY(run_open_learners(run));
     params_init(&run->learner[0].model.params, 1);
-    return made_up_open(&b->tokens, run);
+    return agree(made_up_open(&b->tokens, run), run->mesh.world);
 }
 
 void bench_use(Bench *b, const Method *m) {
@@ -65,7 +65,7 @@ Status bench_open(Bench *b, const Method *m, const char *const *settings, int co
     TRY(parallel_agree(configure(&b->run.cfg, settings, count)));
     TRY(mesh_open(&b->run.mesh, &b->run.cfg.parallel));
     if (m != NULL) bench_use(b, m);
-    return agree(m != NULL ? open_passes(b) : open_run(b), b->run.mesh.world);
+    return m != NULL ? agree(open_passes(b), b->run.mesh.world) : open_run(b);
 }
 
 void bench_close(Bench *b) {

@@ -76,6 +76,7 @@ typedef struct SliceTable {
 } SliceTable;
 
 typedef struct Manifest {
+    int version;  // of the format, 0: the first; 2: the state names an objective
     int64_t step;
     int dp, sp, tp;
     char *config;  // config_dump text; owned by whoever loaded or set it

@@ -184,10 +184,9 @@ Status checkpoint_export_weights(const char *ckpt_dir, int64_t step, const char 
                                  Dtype *stored) {
     Manifest m;
     FileTable files;
-    char name[STEP_NAME_BYTES], step_dir[PATH_BYTES];
+    char step_dir[PATH_BYTES];
     TRY(path__check(ckpt_dir));
-    step__name(name, step, "");
-    path_join(step_dir, ckpt_dir, name);
+    checkpoint_step_dir(step_dir, ckpt_dir, step);
     TRY(manifest__read(step_dir, &m, &files));
     Status st = copy_verified(step_dir, &files, path, stored);
     manifest_free(&m);

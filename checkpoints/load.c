@@ -52,12 +52,6 @@ static Status open_verified(const Mesh *mesh, const char *step_dir, Manifest *m,
     return st;
 }
 
-static void step_dir_path(char path[PATH_BYTES], const char *ckpt_dir, int64_t step) {
-    char name[STEP_NAME_BYTES];
-    step__name(name, step, "");
-    path_join(path, ckpt_dir, name);
-}
-
 // Rank 0 alone lists: the others hear the candidates from it, one by one.
 static Status list_on_root(const Mesh *mesh, const char *ckpt_dir, StepList *list) {
     *list = (StepList){0};
@@ -79,7 +73,7 @@ Status checkpoint_find(const Mesh *mesh, const char *ckpt_dir, int64_t *step) {
         comm_bcast(mesh->world, &candidate, sizeof candidate, 0);
         if (candidate < 0) break;
         char dir[PATH_BYTES];
-        step_dir_path(dir, ckpt_dir, candidate);
+        checkpoint_step_dir(dir, ckpt_dir, candidate);
         Manifest m;
         FileTable files;
         Status st = open_verified(mesh, dir, &m, &files);
@@ -223,7 +217,7 @@ Status checkpoint_load(const Mesh *mesh, const char *ckpt_dir, int64_t step, con
     *m = (Manifest){0};
     TRY(agree(path__check(ckpt_dir), mesh->world));
     char dir[PATH_BYTES];
-    step_dir_path(dir, ckpt_dir, step);
+    checkpoint_step_dir(dir, ckpt_dir, step);
     FileTable files;
     TRY(open_verified(mesh, dir, m, &files));
     Status st = agree(load_parts(&files, dir, parts, part_count), mesh->world);

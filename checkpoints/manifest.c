@@ -12,7 +12,7 @@
 const char MANIFEST_FILE[] = "manifest.msgpack";
 static const char FORMAT_NAME[] = "sterna-checkpoint";
 static const char HINT[] = "the checkpoint is damaged: an older one will do, or copy it again";
-enum { FORMAT_VERSION = 1 };
+enum { FORMAT_VERSION = 2 };  // the newest that is read; written: what earlier versions may read
 
 void manifest_free(Manifest *m) {
     free(m->config);
@@ -66,7 +66,7 @@ static void pack_manifest(PackOut *w, const Manifest *m, const FileTable *files,
     packout_map(w, 12);
     packout_text(w, "format");
     packout_text(w, FORMAT_NAME);
-    pack_integer(w, "version", FORMAT_VERSION);
+    pack_integer(w, "version", m->version > 1 ? m->version : 1);
     pack_integer(w, "step", m->step);
     pack_integer(w, "dp", m->dp);
     pack_integer(w, "sp", m->sp);
@@ -151,7 +151,7 @@ static Status read_values(const PackValue *root, Manifest *m) {
              "move this one away",
              "format version %lld, this program reads %d", (long long)version, FORMAT_VERSION);
     }
-    if (version != FORMAT_VERSION) FAIL(E_FORMAT, HINT, "'version' is %lld", (long long)version);
+    if (version < 1) FAIL(E_FORMAT, HINT, "'version' is %lld", (long long)version);
     TRY(pack_i64(&m->step, root, "step"));
     if (m->step < 0) FAIL(E_FORMAT, HINT, "'step' is negative");
     TRY(read_extent(root, "dp", &m->dp));

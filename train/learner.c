@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/rng.h"
 #include "parallel/agree.h"
 #include "parallel/mesh.h"
 
@@ -38,6 +39,30 @@ void learner_forget(Learner *l) {
     if (l->frozen) return;
     memset(l->optim.m, 0, l->optim.owned * sizeof(real));
     memset(l->optim.v, 0, l->optim.owned * sizeof(real));
+}
+
+// A sum over elements, each hashed with its place in the whole tensor; what tp does not split
+// counts on its rank 0.
+static uint64_t row_identity(const Param *p, int row) {
+    uint64_t sum = 0;
+    for (size_t j = 0; j < p->count; j++) {
+        size_t at = p->share.begin + j / p->share.run * p->share.stride + j % p->share.run;
+        uint64_t bits = 0;
+        memcpy(&bits, &p->data[j], sizeof(real));
+        sum += rng_u64(bits, STREAM_HASH, (uint64_t)row << 40 | at);
+    }
+    return sum;
+}
+
+void learner_identify(Learner *l) {
+    const ParamSet *ps = &l->model.params;
+    const Mesh *mesh = l->model.mesh;
+    uint64_t mine = 0;
+    for (int i = 0; i < ps->count; i++)
+        if (ps->rows[i].tp_axis >= 0 || mesh->tp_rank == 0) mine += row_identity(&ps->rows[i], i);
+    double halves[2] = {(double)(mine & UINT32_MAX), (double)(mine >> 32)};
+    comm_sum_doubles(mesh->tp_axis, halves, 2);
+    l->identity = ((uint64_t)halves[1] << 32) + (uint64_t)halves[0];
 }
 
 void learner_memory(const Learner *l, Memory *sum) {

@@ -22,6 +22,7 @@ typedef struct Learner {
     Model model;
     Reducer *reducer;  // NULL: frozen, or not reserved
     Optim optim;
+    uint64_t identity;  // of frozen weights: learner_identify
 } Learner;
 
 // What a step did to a learner; the same on every rank.
@@ -37,8 +38,11 @@ Status learner_layout(Learner *l, const char *name, bool frozen, const LearnerCo
 // Memory of the weights and, unless frozen, of gradients, their exchange and moments. E_NOMEM.
 // Collective(world): every rank gets the same status. All is left for learner_close.
 Status learner_reserve(Learner *l, size_t bucket_bytes) CHECKED;
-void learner_close(Learner *l);                      // Collective(replicas) once reserved
-void learner_forget(Learner *l);                     // moments as before the first step
+void learner_close(Learner *l);   // Collective(replicas) once reserved
+void learner_forget(Learner *l);  // moments as before the first step
+// A hash of the weights that does not depend on the mesh: a run goes on with the frozen models that
+// it began with. Collective(tp).
+void learner_identify(Learner *l);
 void learner_memory(const Learner *l, Memory *sum);  // adds this rank's arenas
 
 // --- a step, in this order. Collective(replicas) but for ready and sqnorm. Frozen: nothing ---

@@ -237,9 +237,12 @@ static Status resume_metrics(Run *run) {
     return look_at_step(run, evaluated);
 }
 
+// Numbers that were read, each rank for itself; those that were drawn are the same anyway.
 static Status learners_agree(const Run *run) {
+    bool read = run->step > 0 || run->cfg.train.init[0] != '\0';
     for (int i = 0; i < run->learner_count; i++)
-        TRY(weights_agree(&run->learner[i].model.params, &run->mesh));
+        if (read || run->learner[i].frozen)
+            TRY(weights_agree(&run->learner[i].model.params, &run->mesh));
     return OK;
 }
 
@@ -273,7 +276,7 @@ static Status run_from_start(Run *run, RunConfig *cfg, Config *origins) {
     if (t->steps == 0) TRY(fix_steps(run, origins));
     // What these refuse leaves the run's files as they are.
     TRY(run_resume(run));
-    if (run->step > 0 || run->cfg.train.init[0] != '\0') TRY(learners_agree(run));
+    TRY(learners_agree(run));
     TRY(resume_metrics(run));
     TRY(rundir_save_config(run, cfg, origins));
     bool stopped = false;
@@ -291,8 +294,9 @@ static void write_failure(Run *run, Status failure) {
     err_set(failure, hint, "%s", message);
 }
 
-// In a directory that is this run's. What is refused before that leaves no trace in it. However a
-// process ends after that, exit.json says so, but for a signal that nobody can catch.
+// In a directory that is this run's. What is refused before that leaves no trace in it but the
+// lock's file. However a process ends after that, exit.json says so, but for a signal that nobody
+// can catch.
 static Status run_in_directory(Run *run, RunConfig *cfg, Config *origins) {
     const Mesh *mesh = &run->mesh;
     Status st = rundir_check(mesh, cfg->train.run_dir);
@@ -312,7 +316,7 @@ Status train_run(const Objective *objective, RunConfig *cfg, Config *origins) {
     Run run = {.cfg = *cfg, .objective = objective, .lock = NO_LOCK};
     TRY(mesh_open(&run.mesh, &cfg->parallel));
     Status st = start_take(&run.cfg, origins, &run.mesh);
-    if (st == OK) st = rundir_open(cfg, origins, &run.mesh, &run.lock);
+    if (st == OK) st = rundir_open(objective, cfg, origins, &run.mesh, &run.lock);
     if (st == OK) st = run_in_directory(&run, cfg, origins);
     lock_release(&run.lock);
     run_close(&run);

@@ -12,7 +12,7 @@ typedef struct StepResult StepResult;
 typedef struct LearnerRow {
     const char *name;  // "" for the first
     bool frozen;
-    int count;  // slot that its gradients are divided by
+    int count_slot;  // what its gradients are divided by; not slot 0
     // From a configuration whose model is resolved.
     void (*configure)(LearnerConfig *out, const RunConfig *cfg);
     // The weights before the first step; of a frozen model, in every process. Not collective.
@@ -26,11 +26,12 @@ typedef struct Objective {
     // Slots are sums over the global batch: of losses and of what they are divided by. slot 0
     // divided by the first learner's count is the loss of the step.
     int slot_count;
-    int tokens;  // slot of what a run counts as tokens seen
+    int tokens_slot;  // what a run counts as tokens seen
     // Forward pass of a micro-batch; what is to be differentiated, (1,1), with the learners' losses
     // as weighted sums over tokens (nothing is divided yet). parts: (SLOTS_MOST) NULL, tensors that
-    // tally reads. Also called on dry tapes, with batches that have a shape alone.
-    // Collective(team).
+    // tally reads: each a term of the result, be its weight 0, or made while recording is paused;
+    // another one may have no value yet. Also called on dry tapes, with batches that have a shape
+    // alone. Collective(team).
     Tensor *(*loss)(Tape *tp, Learner *learners, const Batch *b, const double *counters,
                     Tensor **parts);
     // After the backward pass: adds to the slots. tp ranks hold the same: those of rank 0 count.
@@ -44,6 +45,9 @@ typedef struct Objective {
     // none.
     void (*metrics)(JsonOut *w, const StepResult *r, const double *counters);
 } Objective;
+
+// A row that keeps to the limits above, whose first learner is trained and has no name: ASSERTs.
+void objective_check(const Objective *o);
 
 // Next-token prediction: one model, the cross-entropy of each target.
 extern const Objective LANGUAGE_MODEL;

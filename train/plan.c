@@ -75,6 +75,7 @@ static Status plan_share(Plan *p, const RunConfig *cfg, int tp_rank) {
 
 Status plan_make(Plan *p, const Objective *o, const RunConfig *cfg, int ranks) {
     *p = (Plan){.objective = o};
+    objective_check(o);
     TRY(mesh_plan(&p->mesh, &cfg->parallel, ranks, 0));
     p->micro_rows = run_micro_rows(&cfg->train, &p->mesh);
     // Shares of the vocabulary differ by one row, the first ones are larger: two kinds of ranks.

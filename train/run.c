@@ -111,6 +111,7 @@ void run_measure_tape(Tape *tp, const Objective *o, Learner *learners, const Tra
 
 static Status layout_learners(Run *run) {
     const Objective *o = run->objective;
+    objective_check(o);
     for (int i = 0; i < o->learner_count; i++) {
         LearnerConfig cfg;
         o->learners[i].configure(&cfg, &run->cfg);
@@ -179,6 +180,8 @@ Status run_open(Run *run, const Config *origins) {
     TRY(agree(resolve_model(run, origins), run->mesh.world));
     TRY(run_open_learners(run));
     TRY(agree(first_weights(run, true), run->mesh.world));
+    for (int i = 0; i < run->learner_count; i++)
+        if (run->learner[i].frozen) learner_identify(&run->learner[i]);
     return agree(open_loader(run), run->mesh.world);
 }
 

@@ -150,9 +150,10 @@ Status run_export(Run *run) CHECKED;
 // Creates it and locks it on rank 0: it is this process's until it ends, and marked as ours.
 // *lock: release it, also after a failure. E_USAGE: another process trains there. Where it holds a
 // run, the requested configuration is compared with cfg's: equal means resume, else E_USAGE listing
-// what differs. Keys that change no number (logging, checkpoint times, ...) may differ. A
-// train.steps that was measured earlier is taken over into cfg.
-Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh, Lock *lock) CHECKED;
+// what differs; so is a run of another objective. Keys that change no number (logging, checkpoint
+// times, ...) may differ. A train.steps that was measured earlier is taken over into cfg.
+Status rundir_open(const Objective *objective, RunConfig *cfg, Config *origins, const Mesh *mesh,
+                   Lock *lock) CHECKED;
 // --- rundir_own.c. Rank 0 only ---
 // E_USAGE, before anything is touched: something that the run would replace is not the program's,
 // or is an input.

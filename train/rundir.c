@@ -73,27 +73,56 @@ static void drop_new_defaults(char *now, const char *before, const Config *origi
     *to = '\0';
 }
 
-static Status compare_requests(const RunConfig *cfg, const char *path, char *now,
-                               const Config *origins) {
-    char *before = NULL, differences[1024];
-    TRY(file_read(path, &before, NULL));
-    drop_new_defaults(now, before, origins);
-    int count = config_diff(before, now, differences, sizeof differences);
-    free(before);
+// config.requested.yaml begins with the run's objective, unless that is next-token prediction.
+static const char OBJECTIVE[] = "# objective: ";
+
+static void write_objective(char *line, size_t capacity, const Objective *o) {
+    line[0] = '\0';
+    if (o != &LANGUAGE_MODEL) snprintf(line, capacity, "%s%s\n", OBJECTIVE, o->name);
+}
+
+// Takes the first line off `text`.
+static Status compare_objective(const char *run_dir, const char **text, const Objective *o) {
+    char name[LABEL_BYTES];
+    snprintf(name, sizeof name, "%s", LANGUAGE_MODEL.name);
+    if (strncmp(*text, OBJECTIVE, sizeof OBJECTIVE - 1) == 0) {
+        const char *begin = *text + sizeof OBJECTIVE - 1;
+        size_t n = strcspn(begin, "\n");
+        snprintf(name, sizeof name, "%.*s", (int)n, begin);
+        *text = begin + n + (begin[n] == '\n');
+    }
+    if (strcmp(name, o->name) == 0) return OK;
+    FAIL(E_USAGE, "give another train.run_dir, or the command that began the run",
+         "%s holds a run of another kind: %s", run_dir, name);
+}
+
+static Status compare_requests(const Objective *o, const RunConfig *cfg, const char *path,
+                               char *now, const Config *origins) {
+    char *text = NULL, differences[1024];
+    TRY(file_read(path, &text, NULL));
+    const char *before = text;
+    int count = 0;
+    Status st = compare_objective(cfg->train.run_dir, &before, o);
+    if (st == OK) {
+        drop_new_defaults(now, before, origins);
+        count = config_diff(before, now, differences, sizeof differences);
+    }
+    free(text);
+    TRY(st);
     if (count == 0) return OK;
     FAIL(E_USAGE, "repeat the first configuration to resume, or give another train.run_dir",
          "%s holds a run with another configuration: %s", cfg->train.run_dir, differences);
 }
 
 // With the run that the directory holds, if it holds one.
-static Status compare_here(RunConfig *cfg, Config *origins) {
+static Status compare_here(const Objective *o, RunConfig *cfg, Config *origins) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
     Status st = path_look(path);
     if (st == E_MISSING) return OK;
     TRY(st);
     char *now = config_dump_fixed(origins);
-    st = compare_requests(cfg, path, now, origins);
+    st = compare_requests(o, cfg, path, now, origins);
     free(now);
     return st == OK ? take_measured_steps(cfg, origins) : st;
 }
@@ -118,14 +147,15 @@ static Status make_and_lock(const char *run_dir, Lock *lock) {
          "%s: another process trains in this directory: %s", run_dir, holder);
 }
 
-Status rundir_open(RunConfig *cfg, Config *origins, const Mesh *mesh, Lock *lock) {
+Status rundir_open(const Objective *objective, RunConfig *cfg, Config *origins, const Mesh *mesh,
+                   Lock *lock) {
     bool writer = mesh->rank == 0;
     Status st = run_config_check(cfg);
     if (st == OK) st = check_model(cfg, origins, mesh);
     if (st == OK && writer) st = rundir_check_own(cfg);
     if (st == OK && writer) st = make_and_lock(cfg->train.run_dir, lock);
     TRY(agree(st, mesh->world));
-    st = compare_here(cfg, origins);  // what is there now stays: it is locked
+    st = compare_here(objective, cfg, origins);  // what is there now stays: it is locked
     if (st == OK && writer) st = rundir_take(cfg->train.run_dir);
     return agree(st, mesh->world);
 }
@@ -264,6 +294,20 @@ static Status corpus_json_write(const Run *run) {
     return st;
 }
 
+static Status write_requested(const char *path, const Objective *o, const Config *origins) {
+    char line[LABEL_BYTES + sizeof OBJECTIVE + 1], *keys = config_dump_fixed(origins);
+    write_objective(line, sizeof line, o);
+    size_t first = strlen(line), bytes = first + strlen(keys);
+    char *text = malloc(bytes + 1);
+    ASSERT(text != NULL);
+    memcpy(text, line, first);
+    memcpy(text + first, keys, bytes - first + 1);
+    Status st = file_write(path, text, bytes);
+    free(keys);
+    free(text);
+    return st;
+}
+
 static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
     char path[PATH_BYTES];
     path_join(path, cfg->train.run_dir, "config.requested.yaml");
@@ -275,9 +319,7 @@ static Status save_here(const Run *run, RunConfig *cfg, Config *origins) {
             strcmp(config_origin(origins, "train.steps"), "measured: train.minutes") == 0
                 ? 0
                 : cfg->train.steps;
-        char *text = config_dump_fixed(origins);
-        Status st = file_write(path, text, strlen(text));
-        free(text);
+        Status st = write_requested(path, run->objective, origins);
         cfg->train.steps = used.train.steps;
         TRY(st);
     }

@@ -12,15 +12,29 @@
 
 // ---- counters ----------------------------------------------------------------------------------
 
+static int frozen_count(const Run *run) {
+    int count = 0;
+    for (int i = 0; i < run->learner_count; i++) count += run->learner[i].frozen;
+    return count;
+}
+
 static void objective_pack(PackOut *w, const Run *run) {
     const Objective *o = run->objective;
+    int frozen = frozen_count(run);
     packout_text(w, "objective");
-    packout_map(w, 1 + (uint32_t)o->counter_count);
+    packout_map(w, (uint32_t)(2 + o->counter_count));
     packout_text(w, "name");
     packout_text(w, o->name);
     for (int i = 0; i < o->counter_count; i++) {
         packout_text(w, o->counters[i]);
         packout_f64(w, run->counters[i]);
+    }
+    packout_text(w, "frozen");
+    packout_map(w, (uint32_t)frozen);
+    for (int i = 0; i < run->learner_count; i++) {
+        if (!run->learner[i].frozen) continue;
+        packout_text(w, run->learner[i].name);
+        packout_i64(w, (int64_t)run->learner[i].identity);
     }
 }
 
@@ -83,17 +97,39 @@ static Status counters_unpack(Run *run, const Manifest *m) {
     return loader_restore(run->loader, &state);
 }
 
-static Status check_objective(const Run *run, const Manifest *m) {
-    Pack *p = NULL;
+// Frozen models are not saved: they must be those that the run began with.
+static Status check_frozen(const Run *run, const PackValue *map) {
+    const PackValue *frozen;
+    if (frozen_count(run) == 0) return OK;
+    TRY(pack_map(&frozen, map, "frozen"));
+    for (int i = 0; i < run->learner_count; i++) {
+        const Learner *l = &run->learner[i];
+        int64_t identity;
+        if (!l->frozen) continue;
+        TRY(pack_i64(&identity, frozen, l->name));
+        if ((uint64_t)identity == l->identity) continue;
+        FAIL(E_USAGE, "bring back its weights, or start a new run directory",
+             "%s: the frozen model '%s' is not the one this run began with", run->cfg.train.run_dir,
+             l->name);
+    }
+    return OK;
+}
+
+static Status check_root(const Run *run, const PackValue *root) {
     const PackValue *map;
     char name[LABEL_BYTES];
-    TRY(pack_open(&p, m->state, m->state_bytes, STATE));
-    Status st = objective_find(&map, name, pack_root(p));
-    pack_close(p);
-    if (st != OK) return err_context(st, "%s", STATE);
-    if (strcmp(name, run->objective->name) == 0) return OK;
+    TRY(objective_find(&map, name, root));
+    if (strcmp(name, run->objective->name) == 0) return check_frozen(run, map);
     FAIL(E_USAGE, "give another train.run_dir, or the command that began the run",
          "%s holds a run of another kind: %s", run->cfg.train.run_dir, name);
+}
+
+static Status check_objective(const Run *run, const Manifest *m) {
+    Pack *p = NULL;
+    TRY(pack_open(&p, m->state, m->state_bytes, STATE));
+    Status st = check_root(run, pack_root(p));
+    pack_close(p);
+    return st == E_FORMAT ? err_context(st, "%s", STATE) : st;
 }
 
 static bool same_hash(Hash128 a, Hash128 b) {
@@ -128,7 +164,8 @@ static Status save_parts(Run *run, const char *dir, const Parts *parts) {
     PackOut *counters = counters_pack(run);
     size_t bytes;
     const char *state = packout_data(counters, &bytes);
-    Manifest m = {.step = run->step,
+    Manifest m = {.version = run->objective == &LANGUAGE_MODEL ? 1 : 2,
+                  .step = run->step,
                   .dp = run->mesh.dp,
                   .sp = run->mesh.sp,
                   .tp = run->mesh.tp,
@@ -202,7 +239,7 @@ Status run_resume(Run *run) {
         TRY(agree(first ? check_unsaved(run->cfg.train.run_dir) : OK, run->mesh.world));
         return run_reset(run);
     }
-    TRY(agree(first ? check_step(run, ckpt, step) : OK, run->mesh.world));
+    TRY(agree(check_step(run, ckpt, step), run->mesh.world));
     return load_step(run, ckpt, step);
 }
 

@@ -112,19 +112,21 @@ static bool save_due(const Run *run) {
 // The weights, if it was they, were ruined by the update before: its loss could not show it yet.
 static Status diverged(const Run *run, const StepResult *out) {
     char cause[PARAM_NAME_BYTES + LABEL_BYTES + 64] = "";
-    double norm = out->learner[0].grad_norm;
+    int worst = 0;  // the learner that is told of
     for (int i = run->learner_count - 1; i >= 0; i--) {
         const Learner *l = &run->learner[i];
-        const Param *p = params_find_bad(&l->model.params);
-        if (!isfinite(out->learner[i].grad_norm)) norm = out->learner[i].grad_norm;
+        const Param *p = l->frozen ? NULL : params_find_bad(&l->model.params);
+        if (!l->frozen && !isfinite(out->learner[i].grad_norm)) worst = i;
         if (p == NULL) continue;
         snprintf(cause, sizeof cause, "; '%s%s%s' is not finite since the update of step %lld",
                  l->name, l->name[0] != '\0' ? ": " : "", p->name, (long long)run->step);
     }
+    const char *name = run->learner[worst].name;
     FAIL(E_DIVERGED,
          "lower schedule.lr, lengthen schedule.warmup, or go on from an older checkpoint",
-         "step %lld: loss %g, gradient norm %g%s", (long long)run->step + 1, fabs(out->loss),
-         fabs(norm), cause);  // the sign of a NaN says nothing
+         "step %lld: loss %g, gradient norm %s%s%g%s", (long long)run->step + 1, fabs(out->loss),
+         name[0] != '\0' ? "of " : "", name[0] != '\0' ? name : "",
+         fabs(out->learner[worst].grad_norm), cause);  // the sign of a NaN says nothing
 }
 
 // What the one reduction of a step said; the same on every rank. `mine` is how this rank's
@@ -135,7 +137,7 @@ static Status check_reduced(const Run *run, Status mine, const Reduction *red,
     if (red->values[RED_FAILED] > 0) return agree(mine, run->mesh.world);
     for (int i = 0; i < run->learner_count; i++) {
         if (run->learner[i].frozen) continue;
-        if (!(red->slots[run->objective->learners[i].count] > 0)) {
+        if (!(red->slots[run->objective->learners[i].count_slot] > 0)) {
             FAIL(E_FORMAT, "train.seq may be longer than the documents", "step %lld has no targets",
                  (long long)run->step + 1);
         }
@@ -148,8 +150,8 @@ static Status check_reduced(const Run *run, Status mine, const Reduction *red,
 static void take_result(const Run *run, const Reduction *red, StepResult *out) {
     const double *v = red->values;
     const Objective *o = run->objective;
-    *out = (StepResult){.loss = red->slots[0] / red->slots[o->learners[0].count],
-                        .tokens = (int64_t)red->slots[o->tokens],
+    *out = (StepResult){.loss = red->slots[0] / red->slots[o->learners[0].count_slot],
+                        .tokens = (int64_t)red->slots[o->tokens_slot],
                         .data_hash = ((uint64_t)v[RED_HASH_HIGH] << 32) + (uint64_t)v[RED_HASH_LOW],
                         .stop = v[RED_STOP] > 0,
                         .save_due = v[RED_SAVE] > 0};
@@ -157,7 +159,7 @@ static void take_result(const Run *run, const Reduction *red, StepResult *out) {
     for (int i = 0; i < run->learner_count; i++) {
         if (run->learner[i].frozen) continue;
         const ScheduleConfig *s = &run->learner[i].cfg.schedule;
-        out->learner[i].grad_norm = sqrt(red->sqnorm[i]) / red->slots[o->learners[i].count];
+        out->learner[i].grad_norm = sqrt(red->sqnorm[i]) / red->slots[o->learners[i].count_slot];
         out->learner[i].lr = schedule_lr(s, run->step, run->cfg.train.steps);
     }
 }
@@ -165,7 +167,7 @@ static void take_result(const Run *run, const Reduction *red, StepResult *out) {
 // Clips, updates what this rank owns and gathers everyone's weights.
 static void update(Run *run, const StepResult *r, double *clock) {
     for (int i = 0; i < run->learner_count; i++) {
-        double count = r->slots[run->objective->learners[i].count];
+        double count = r->slots[run->objective->learners[i].count_slot];
         learner_update(&run->learner[i], &r->learner[i], run->step, count);
     }
     phase_end(&run->phases.update, clock);

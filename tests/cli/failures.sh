@@ -23,6 +23,7 @@ settings=(train.run_dir=run data.cache=cache data.sources="$source/data/sample" 
   train.eval_tokens=500 train.log_every=1)
 train() { # RANKS SETTING...: a small run in run/ with its corpus in cache/
   local ranks=$1
+  ! short || ranks=1
   shift
   settle "${settings[@]}" "$@"
   mpirun -n "$ranks" "$binary" train "$source/configs/tiny.yaml" "${settled[@]}"

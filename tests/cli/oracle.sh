@@ -15,7 +15,7 @@ kind=$("$binary" --version | grep -oE 'f32|f64')
 rm -rf work && mkdir work && cd work
 
 sizes='1 2 3'
-! short || sizes=3
+! short || sizes=2
 for name in $("$python" "$oracle" list); do
   mkdir "$name"
   "$python" "$oracle" make "$name" "$name" "$kind"

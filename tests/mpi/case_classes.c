@@ -52,7 +52,7 @@ static void case_unreadable(const Mesh *mesh) {
     fixture_close(&f);
 }
 
-// As a later version would write it: version 2, and a checksum that holds.
+// As a later version would write it: version 3, and a checksum that holds.
 static void make_newer(const char *path) {
     char *data;
     size_t bytes;
@@ -64,7 +64,7 @@ static void make_newer(const char *path) {
     body += 1 + (1 << (kind - 0xc4));
     char *version = memmem(data, bytes, "version", 7);
     CHECK(version != NULL && version[7] == 1);
-    version[7] = 2;
+    version[7] = 3;
     uint64_t hash = hash64(body, bytes - (size_t)(body - data));
     for (int i = 0; i < 8; i++) sum[8 + i] = (char)(hash >> (56 - 8 * i));
     CHECK(file_write(path, data, bytes) == OK);
@@ -80,7 +80,7 @@ static void case_newer(const Mesh *mesh) {
     step_file(path, &f, 2, "manifest.msgpack");
     if (mesh->rank == 0) make_newer(path);
     comm_barrier(mesh->world);
-    expect_stop(&f, f.ckpt, E_NEWER, "format version 2");
+    expect_stop(&f, f.ckpt, E_NEWER, "format version 3");
     CHECK(strstr(err_hint(), "version of sterna") != NULL);
     CHECK(checkpoint_load(mesh, f.ckpt, 2, f.parts, PARTS, &m) == E_NEWER);
     fixture_close(&f);

@@ -11,6 +11,7 @@
 #include "parallel/agree.h"
 #include "parallel/internal.h"
 #include "parallel/reduce.h"
+#include "tensor/progress.h"
 #include "parallel/world.h"
 #include "tests/mpi/case.h"
 
@@ -404,30 +405,47 @@ static void reducer_takes_an_empty_set(const Mesh *mesh) {
     reducer_close(NULL);
 }
 
-// Background exchanges have a communicator of their own: other collectives of the axis may come in
-// between, at other places on each rank.
-static void reducer_runs_beside_other_collectives(const Mesh *mesh) {
-    ParamSet ps;
-    Reducer *r = NULL;
-    set_open(&ps, &SHAPES[4]);
-    CHECK(reducer_open(&r, mesh, &ps, 4096) == OK);
-    for (size_t i = 0; i < ps.total; i++) ps.grad[i] = (real)(mesh->rank + 1);
-    reducer_begin(r);
-    for (int k = 0; k < ps.count; k++) {
-        double one = 1;
-        if (mesh->rank % 2 == 0) reducer_ready(r, &ps.rows[ps.count - 1 - k]);
-        comm_sum_doubles(mesh->replicas, &one, 1);
-        CHECK(one == mesh->size);
-        if (mesh->rank % 2 == 1) reducer_ready(r, &ps.rows[ps.count - 1 - k]);
-    }
-    reducer_finish(r);
+static void check_sums(const Reducer *r, const ParamSet *ps, const Mesh *mesh, int factor) {
     int count = 0;
     const Range *ranges = reducer_ranges(r, &count);
-    for (int k = 0; k < count; k++) {
-        CHECK(ps.grad[ranges[k].begin] == (real)(mesh->size * (mesh->size + 1) / 2));
+    for (int k = 0; k < count; k++)
+        for (size_t i = ranges[k].begin; i < ranges[k].begin + ranges[k].count; i++)
+            CHECK(ps->grad[i] == (real)(factor * mesh->size * (mesh->size + 1) / 2));
+}
+
+// Background exchanges have a communicator of their own: other collectives of the axis may come in
+// between, at other places on each rank; and so may those of another reducer, whose buckets wait
+// for room in its window meanwhile.
+static void reducer_runs_beside_other_collectives(const Mesh *mesh) {
+    ParamSet ps, other;
+    Reducer *r = NULL, *second = NULL;
+    set_open(&ps, &SHAPES[4]);
+    set_open(&other, &SHAPES[4]);
+    CHECK(reducer_open(&r, mesh, &ps, 4096) == OK);
+    CHECK(reducer_open(&second, mesh, &other, 64) == OK);
+    for (size_t i = 0; i < ps.total; i++) ps.grad[i] = (real)(mesh->rank + 1);
+    for (size_t i = 0; i < other.total; i++) other.grad[i] = (real)(3 * (mesh->rank + 1));
+    reducer_begin(r);
+    reducer_begin(second);
+    for (int k = 0; k < ps.count; k++) {
+        double one = 1;
+        const Param *p = &ps.rows[ps.count - 1 - k], *q = &other.rows[ps.count - 1 - k];
+        if (mesh->rank % 2 == 0) reducer_ready(r, p);
+        if (mesh->rank % 2 == 1) reducer_ready(second, q);
+        comm_sum_doubles(mesh->replicas, &one, 1);
+        CHECK(one == mesh->size);
+        if (mesh->rank % 2 == 1) reducer_ready(r, p);
+        progress();
+        if (mesh->rank % 2 == 0) reducer_ready(second, q);
     }
+    reducer_finish(r);
+    reducer_finish(second);
+    check_sums(r, &ps, mesh, 1);
+    check_sums(second, &other, mesh, 3);
     reducer_close(r);
+    reducer_close(second);
     params_free(&ps);
+    params_free(&other);
 }
 
 // --- cases that must end in a panic on two ranks and more; ctest expects exit code 70 ---

@@ -28,6 +28,8 @@ kept-checkpoints     | checkpoints/steps.c              | seen++ < keep)        
 end-of-the-log       | train/metrics.c                  | line->step > step                       | line->step > step + 1                   | release | ^train$
 bytes-of-an-end-mark | train/windows.c                  | == place + 1;                           | == place;                               | release | mpi.windows_are_documents_alone.n2
 worst-of-all         | parallel/agree.c                 | worst = {(int)mine, comm->rank};        | worst = {(int)mine, 0};                 | release | mpi.agree_spreads
+second-model-unsaved | train/parts.c                    | add_files(p, &p->learner[i]);           | if (i == 0) add_files(p, &p->learner[i]); | release | cli.two_models
+second-reducer-idle  | parallel/progress.c              | watched[watched_count++] = what;        | watched[watched_count] = what, watched_count = 1; | release | mpi.reducer_runs_beside
 one-byte-too-few     | data/doc.c                       | .text = malloc(bytes + 1)}              | .text = malloc(bytes + (bytes == 0))}   | dev     | ^data$
 end-of-a-blob        | checkpoints/manifest.c           | *out = malloc((size_t)n + 1);           | *out = malloc((size_t)n);               | dev     | ^(checkpoints\|mpi.checkpoint_round_trip.n2)$
 used-after-free      | train/rundir.c                   | = config_diff(before, now,              | = config_diff((free(before), before), now, | dev  | cli.failures

@@ -1,13 +1,29 @@
 // Plans: what each class of memory is on meshes, and the change that a plan advises.
 #include "train/plan.h"
 
+#include <criterion/criterion.h>
 #include <stdlib.h>
-
-#include "run_setup.h"
+#include <string.h>
 
 #define SMALL                                                                                      \
     "model.width=64 model.heads=4 model.ffn=96 model.layers=4 model.pattern=LN model.vocab=300 "   \
     "model.tied=false train.steps=1 train.seq=256 train.batch_tokens=2048 "
+
+// Resolved as a command does it.
+static RunConfig run_setup(const char *settings) {
+    RunConfig cfg = {.train = {.steps = 0}};
+    Section sections[RUN_SECTIONS];
+    char words[1024], *save = NULL;
+    run_config_sections(&cfg, sections);
+    Config *c = config_new(sections, RUN_SECTIONS);
+    cr_assert_lt(strlen(settings), sizeof words);
+    strcpy(words, settings);
+    for (char *w = strtok_r(words, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
+        cr_assert_eq(config_set(c, w, "test"), OK, "%s", err_message());
+    cr_assert_eq(model_config_resolve(&cfg.model, c), OK, "%s", err_message());
+    config_free(c);
+    return cfg;
+}
 
 static Plan plan_of(const char *settings, int ranks) {
     RunConfig cfg = run_setup(settings);

@@ -7,7 +7,7 @@
 //   two_models plan RANKS CONFIG.yaml [key=value ...]   prints the bytes of each class of memory
 //
 // TWO_MODELS_ROWS=FILE: what the batches of a run on one rank hold, a line a token: row, position,
-// token, target.
+// token, target. TWO_MODELS_REFERENCE=N: another reference.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,10 +43,18 @@ static Status second_weights(Learner *l, const RunConfig *cfg) {
     return OK;
 }
 
+// The second as it began.
+static Status reference_weights(Learner *l, const RunConfig *cfg) {
+    const char *other = getenv("TWO_MODELS_REFERENCE");
+    int shift = other == NULL ? 1 : atoi(other);
+    params_init(&l->model.params, (uint64_t)(cfg->train.seed + shift));
+    return OK;
+}
+
 static const LearnerRow ROWS[] = {
     {"", false, TOKENS, objective_configure, objective_weights},
     {"second", false, TOKENS, second_configure, second_weights},
-    {"reference", true, TOKENS, second_configure, second_weights},  // the second as it began
+    {"reference", true, 0, second_configure, reference_weights},
 };
 
 // ---- losses ------------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ static const Objective TWO_MODELS = {.name = "two models",
                                      .learners = ROWS,
                                      .learner_count = 3,
                                      .slot_count = SLOTS,
-                                     .tokens = TOKENS,
+                                     .tokens_slot = TOKENS,
                                      .loss = two_loss,
                                      .tally = two_tally,
                                      .counters = NAMES,
