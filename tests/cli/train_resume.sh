@@ -7,14 +7,14 @@ binary=$1 source=$2
 . "$(dirname "$0")/lib.sh"
 rm -rf work && mkdir work && cd work
 
-steps=150
-! short || steps=90
+length=150
+! short || length=90
 # train RANKS DIR SETTING...; $launch: options of mpirun
 launch=()
 train() {
   local ranks=$1 dir=$2
   shift 2
-  settle data.sources="$source/data/sample" train.steps=$steps train.ckpt_every=25 train.eval_every=20 train.eval_tokens=20000 \
+  settle data.sources="$source/data/sample" train.steps=$length train.ckpt_every=25 train.eval_every=20 train.eval_tokens=20000 \
     train.sample_every=40 train.batch_tokens=448 "$@"
   mpirun -n "$ranks" "${launch[@]}" "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache=cache \
     "${settled[@]}" >>"$dir.log" 2>&1
