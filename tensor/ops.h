@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tensor/batch.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/tape.h"
 
 // (rows,C) -> (N,C). table: tokens first..first+rows-1; other tokens give 0. pad: a token, -1:
@@ -57,6 +58,12 @@ typedef struct CacheView {
 Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
                             const AttentionArgs *a);
 
+// A neural memory of each head, out (N, H*D). in: q, k, v (N, H*D), gates, initial weights, and
+// gain and shift where options->normed, ended by NULL; columns and weights as kernels.h has them.
+// options: B, T and what follows from s and the tensors are filled in. state: of
+// memory_state_reals, read and advanced; NULL: each row begins with the initial weights.
+Tensor *op_memory(Tape *tp, Tensor *const in[8], const SeqInfo *s, const MemoryDims *options,
+                  real *state);
 // Sum over valid targets of b->weights * cross-entropy of logits = x weight^T, in row blocks: the
 // logits of the batch never exist. Returns (1,1). On a recording tape loss and gradients are
 // computed in one pass by tape_backward: read the loss after it. losses: NULL or (N) doubles, the

@@ -236,3 +236,70 @@ void adamw_update(real *restrict param, real *restrict m, real *restrict v,
                   const real *restrict grad, const AdamW *a, size_t count);
 // Sum of squares in double, fixed pieces folded in order.
 double sum_squares(const real *x, size_t count);
+
+// ---- conv.c: causal depthwise convolution along time -------------------------------------------
+// out_t = sum over j < K of weight[.][j] * inp_{t-j}, of the same document.
+typedef struct ConvDims {
+    int B, T, C, K;
+    int ld_inp, ld_dinp;
+    const int64_t *pos;  // (B,T) place in the document
+} ConvDims;
+// tail (B,K-1,C): the inputs before each row, the oldest first, where rows go on with a document;
+// NULL: zeros.
+void conv_forward(real *restrict out, const real *restrict inp,  // (N,C), (N,C)
+                  const real *restrict weight,                   // (C,K)
+                  const real *restrict tail, const ConvDims *d);
+void conv_backward(real *restrict dinp, real *restrict dweight, real *restrict dtail,  // or NULL
+                   const real *restrict dout, const real *restrict inp, const real *restrict weight,
+                   const real *restrict tail, const ConvDims *d);
+
+// ---- memory.c: a neural memory, weights that learn while the sequence is read ------------------
+// Titans (Behrouz et al. 2025, arXiv:2501.00663); docs/maths.md 17. A network f of each row and
+// head, D -> hidden -> ... -> D, is trained by one step of gradient descent a token, with momentum
+// and forgetting, on ½|f(k_t) - v_t|^2, and asked for f(q_t):
+//     S_t = eta_t S_{t-1} - theta_t g_t     W_t = (1 - alpha_t) W_{t-1} + S_t     y_t = f(q_t; W_t)
+// g_t is the gradient at the weights of the start of t's chunk. Chunks count from the first token
+// of each document.
+enum { MEMORY_LAYERS = 4 };
+typedef enum { MEMORY_GELU, MEMORY_SILU } MemoryActivation;                // between layers
+typedef enum { MEMORY_SQUARED, MEMORY_HEBBIAN, MEMORY_HUBER } MemoryLoss;  // Hebbian: -<f(k), v>
+typedef struct MemoryDims {
+    int B, T, H, D;
+    int layers, hidden;  // of f, at most MEMORY_LAYERS; hidden: between layers
+    int chunk;
+    MemoryActivation activation;
+    MemoryLoss loss;
+    bool normed;  // f(x) = x + gain * LayerNorm(net(x)) + shift; else net(x)
+    bool strict;  // y_t = f(q_t; W_{t-1})
+    real huber;   // each |f(k) - v| beyond it counts as this much
+    real clip;    // of the norm of a token's gradient of a layer, 0: off. A constant to gradients
+    double
+        budget;  // what the thetas of a chunk may add up to, 0: anything. A constant to gradients
+    int ld_q, ld_k, ld_v, ld_o, ld_g;
+    const int64_t *pos;    // (B,T) place in the document
+    const uint8_t *start;  // (B,T) 1: a document starts here, weights are the initial ones; or NULL
+} MemoryDims;
+// Columns of the gates: those of alpha, eta and theta are [kind][layer][head], 3 * layers * H.
+// init: (H, weights of f): of each head its layers' matrices, (in, out) each. gain, shift: (H*D),
+// or NULL where not normed.
+typedef struct MemoryInputs {
+    const real *q, *k, *v, *gates, *init, *gain, *shift;
+} MemoryInputs;
+size_t memory_weights(const MemoryDims *d);  // of f
+// A state is (B,H) times: weights at the chunk's start, weights, momentum, 3 * memory_weights.
+size_t memory_state_reals(const MemoryDims *d);
+void memory_state_begin(real *state, const real *init, const MemoryDims *d);  // before a document
+size_t memory_store_reals(const MemoryDims *d);    // what forward leaves for backward
+size_t memory_scratch_reals(const MemoryDims *d);  // of one thread
+// state: in and out. store NULL: nothing to come back to. scratch: one part a thread.
+void memory_forward(real *restrict out, real *restrict state, real *restrict store,
+                    const MemoryInputs *in, real *restrict scratch, const MemoryDims *d);
+// dstate: in, of the state after the last token; out, of that before the first. The weights of a
+// document that starts here flow into init.
+typedef struct MemoryGradients {
+    real *dq, *dk, *dv, *dgates, *dinit, *dgain, *dshift;  // +=
+    int ld_q, ld_k, ld_v, ld_g;                            // of the first four
+} MemoryGradients;
+void memory_backward(const MemoryGradients *g, real *restrict dstate, const real *restrict dout,
+                     const real *restrict store, const MemoryInputs *in, real *restrict scratch,
+                     const MemoryDims *d);

@@ -48,3 +48,5 @@ void ref_cross_entropy_backward(real *logits, const double *lse, const int32_t *
 void ref_adamw_update(real *param, real *m, real *v, const real *grad, const AdamW *a,
                       size_t count);
 double ref_sum_squares(const real *x, size_t count);
+
+void ref_memory_forward(real *out, real *state, const MemoryInputs *in, const MemoryDims *d);

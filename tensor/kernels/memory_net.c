@@ -1,0 +1,383 @@
+// The network that a neural memory trains while it reads: layers with GELU or SiLU between them,
+// LayerNorm and a residual around them or not, on one piece. Each token's gradient is of rank one,
+// x^T err, taken at the weights of the chunk's start; the outer gradient goes through it, second
+// order (docs/maths.md 17; TTT, Sun et al. 2024, arXiv:2407.04620, has the dual form).
+#include <math.h>
+#include <string.h>
+
+#include "tensor/gemm.h"
+#include "tensor/kernels/memory_chunk.h"
+
+static real *take(real **room, size_t count) {
+    real *at = *room;
+    *room += count;
+    return at;
+}
+
+// ---- sizes -------------------------------------------------------------------------------------
+
+static int inputs_of(const MemoryDims *d, int l) {
+    return l == 0 ? d->D : d->hidden;
+}
+static int outputs_of(const MemoryDims *d, int l) {
+    return l == d->layers - 1 ? d->D : d->hidden;
+}
+static size_t widest(const MemoryDims *d) {
+    return (size_t)(d->layers > 1 && d->hidden > d->D ? d->hidden : d->D);
+}
+
+size_t memory__piece_reals(const MemoryDims *d) {
+    size_t c = (size_t)d->chunk, D = (size_t)d->D, w = widest(d);
+    size_t layer = 7 * c * w + 2 * c * c + c + memory__gates_reals(d->chunk);
+    return (size_t)d->layers * layer + 7 * c * D + 2 * c + 2 * c * w + c;
+}
+
+void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch) {
+    size_t c = (size_t)d->chunk, D = (size_t)d->D, w = widest(d);
+    *p = (MemoryPiece){.d = d};
+    real **const inputs[] = {&p->q, &p->k, &p->v, &p->diff, &p->hat, &p->hat_q, &p->y};
+    for (int i = 0; i < 7; i++) *inputs[i] = take(&scratch, c * D);
+    p->scale = take(&scratch, c);
+    p->scale_q = take(&scratch, c);
+    for (int l = 0; l < d->layers; l++) {
+        real **const wide[] = {&p->x[l],    &p->z[l], &p->err[l], &p->clipped[l],
+                               &p->back[l], &p->a[l], &p->r[l]};
+        for (int i = 0; i < 7; i++) *wide[i] = take(&scratch, c * w);
+        p->M[l] = take(&scratch, c * c);
+        p->keep[l] = take(&scratch, c);
+        p->w[l] = (FastWeight){.p = inputs_of(d, l), .q = outputs_of(d, l)};
+        p->gates[l] = take(&scratch, memory__gates_reals(d->chunk));
+    }
+    p->room = take(&scratch, 2 * c * w + c);
+}
+
+// ---- activations -------------------------------------------------------------------------------
+
+static const double ROOT_2_PI = 2.50662827463100050242;
+
+// Value, slope and curvature at z.
+typedef struct Bend {
+    double value, slope, curve;
+} Bend;
+
+static Bend gelu(double z) {
+    double below = 0.5 * (1 + erf(z * 0.70710678118654752440));
+    double density = exp(-0.5 * z * z) / ROOT_2_PI;
+    return (Bend){z * below, below + z * density, density * (2 - z * z)};
+}
+
+static Bend silu(double z) {
+    double s = 1 / (1 + exp(-z));
+    return (Bend){z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s))};
+}
+
+static Bend bend(const MemoryDims *d, real z) {
+    return d->activation == MEMORY_GELU ? gelu((double)z) : silu((double)z);
+}
+
+static void activate(const MemoryDims *d, real *out, const real *z, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] = (real)bend(d, z[i]).value;
+}
+
+// ---- LayerNorm ---------------------------------------------------------------------------------
+
+static const double NORM_EPS = 1e-6;
+
+// hat = (o - mean) / scale, scale = sqrt(var + eps), row by row.
+static void normalise(real *hat, real *scale, const real *o, int n, int D) {
+    for (int t = 0; t < n; t++) {
+        const real *from = o + (size_t)t * (size_t)D;
+        double mean = 0, var = 0;
+        for (int j = 0; j < D; j++) mean += (double)from[j];
+        mean /= D;
+        for (int j = 0; j < D; j++) var += ((double)from[j] - mean) * ((double)from[j] - mean);
+        scale[t] = (real)sqrt(var / D + NORM_EPS);
+        for (int j = 0; j < D; j++)
+            hat[(size_t)t * (size_t)D + (size_t)j] =
+                (real)(((double)from[j] - mean) / (double)scale[t]);
+    }
+}
+
+// out = LayerNorm's backward of g = r * gain: (g - mean g - hat mean(g hat)) / scale.
+static void normalise_backward(real *out, const real *r, const real *gain, const real *hat,
+                               const real *scale, int n, int D) {
+    for (int t = 0; t < n; t++) {
+        size_t at = (size_t)t * (size_t)D;
+        double mean = 0, along = 0;
+        for (int j = 0; j < D; j++) {
+            double g = (double)r[at + (size_t)j] * (double)gain[j];
+            mean += g;
+            along += g * (double)hat[at + (size_t)j];
+        }
+        for (int j = 0; j < D; j++) {
+            double g = (double)r[at + (size_t)j] * (double)gain[j];
+            out[at + (size_t)j] =
+                (real)((g - mean / D - (double)hat[at + (size_t)j] * along / D) / (double)scale[t]);
+        }
+    }
+}
+
+// ---- forward -----------------------------------------------------------------------------------
+
+// f(k) less v, or what another loss makes of it: the derivative of the loss by f(k).
+static void loss_slope(MemoryPiece *p) {
+    const MemoryDims *d = p->d;
+    const real *o = p->z[d->layers - 1];
+    for (int t = 0; t < p->n; t++) {
+        for (int j = 0; j < d->D; j++) {
+            size_t at = (size_t)t * (size_t)d->D + (size_t)j;
+            real f = p->gain != NULL ? p->k[at] + p->gain[j] * p->hat[at] + p->shift[j] : o[at];
+            real diff = d->loss == MEMORY_HEBBIAN ? -p->v[at] : f - p->v[at];
+            if (d->loss == MEMORY_HUBER && diff > d->huber) diff = d->huber;
+            if (d->loss == MEMORY_HUBER && diff < -d->huber) diff = -d->huber;
+            p->diff[at] = diff;
+        }
+    }
+}
+
+static double row_norm(const real *x, int t, int width) {
+    double sum = 0;
+    for (int j = 0; j < width; j++) {
+        double v = (double)x[(size_t)t * (size_t)width + (size_t)j];
+        sum += v * v;
+    }
+    return sqrt(sum);
+}
+
+// A token's gradient of layer l is x^T err, of norm |x| |err|: it is scaled to at most `clip`.
+static void clip_rows(MemoryPiece *p, int l) {
+    int in = p->w[l].p, out = p->w[l].q;
+    for (int t = 0; t < p->n; t++) {
+        double norm = p->d->clip > 0 ? row_norm(p->x[l], t, in) * row_norm(p->err[l], t, out) : 0;
+        p->keep[l][t] = norm > (double)p->d->clip ? (real)((double)p->d->clip / norm) : 1;
+        for (int j = 0; j < out; j++) {
+            size_t at = (size_t)t * (size_t)out + (size_t)j;
+            p->clipped[l][at] = p->keep[l][t] * p->err[l][at];
+        }
+    }
+}
+
+void memory__inner(MemoryPiece *p) {
+    const MemoryDims *d = p->d;
+    int n = p->n, top = d->layers - 1;
+    memcpy(p->x[0], p->k, (size_t)n * (size_t)d->D * sizeof(real));
+    for (int l = 0; l <= top; l++) {
+        int in = p->w[l].p, out = p->w[l].q;
+        gemm(GEMM_N, GEMM_N, n, out, in, 1, p->x[l], in, p->w[l].W0, out, 0, p->z[l], out);
+        if (l < top) activate(d, p->x[l + 1], p->z[l], (size_t)n * (size_t)out);
+    }
+    if (p->gain != NULL) normalise(p->hat, p->scale, p->z[top], n, d->D);
+    loss_slope(p);
+    if (p->gain != NULL)
+        normalise_backward(p->err[top], p->diff, p->gain, p->hat, p->scale, n, d->D);
+    else
+        memcpy(p->err[top], p->diff, (size_t)n * (size_t)d->D * sizeof(real));
+    for (int l = top; l > 0; l--) {
+        int in = p->w[l].p, out = p->w[l].q;
+        gemm(GEMM_N, GEMM_T, n, in, out, 1, p->err[l], out, p->w[l].W0, out, 0, p->back[l], in);
+        for (size_t i = 0; i < (size_t)n * (size_t)in; i++)
+            p->err[l - 1][i] = (real)((double)p->back[l][i] * bend(d, p->z[l - 1][i]).slope);
+    }
+    for (int l = 0; l <= top; l++) clip_rows(p, l);
+}
+
+void memory__answer(MemoryPiece *p) {
+    const MemoryDims *d = p->d;
+    int n = p->n, top = d->layers - 1;
+    memcpy(p->a[0], p->q, (size_t)n * (size_t)d->D * sizeof(real));
+    for (int l = 0; l <= top; l++) {
+        memory__read(p->r[l], p->M[l], p->room, p->a[l], p->x[l], p->clipped[l], &p->w[l], &p->g[l],
+                     d->strict);
+        if (l < top) activate(d, p->a[l + 1], p->r[l], (size_t)n * (size_t)p->w[l].q);
+    }
+    if (p->gain == NULL) {
+        memcpy(p->y, p->r[top], (size_t)n * (size_t)d->D * sizeof(real));
+        return;
+    }
+    normalise(p->hat_q, p->scale_q, p->r[top], n, d->D);
+    for (int i = 0; i < n * d->D; i++)
+        p->y[i] = p->q[i] + p->gain[i % d->D] * p->hat_q[i] + p->shift[i % d->D];
+}
+
+void memory__learn(MemoryPiece *p) {
+    for (int l = 0; l < p->d->layers; l++)
+        memory__write(&p->w[l], p->room, p->x[l], p->clipped[l], &p->g[l]);
+}
+
+// ---- backward ----------------------------------------------------------------------------------
+
+// Room of a backward pass of a piece.
+typedef struct Room {
+    real *dz[MEMORY_LAYERS], *dx[MEMORY_LAYERS], *derr[MEMORY_LAYERS];  // (n, width)
+    real *dhat, *ddiff, *dread;                                         // (n, D); (n, widest)
+    real *rest;
+} Room;
+
+size_t memory__backward_reals(const MemoryDims *d) {
+    size_t c = (size_t)d->chunk, w = widest(d);
+    size_t fast = memory__fast_reals(d->chunk, (int)w, (int)w);
+    return (size_t)d->layers * 3 * c * w + 2 * c * (size_t)d->D + 2 * c * w + fast + 2 * c * c + c;
+}
+
+static Room room_of(const MemoryPiece *p, real *at) {
+    const MemoryDims *d = p->d;
+    size_t n = (size_t)p->n, w = widest(d);
+    Room room;
+    for (int l = 0; l < d->layers; l++) {
+        room.dz[l] = take(&at, n * w);
+        room.dx[l] = take(&at, n * w);
+        room.derr[l] = take(&at, n * w);
+        memset(room.dz[l], 0, n * w * sizeof(real));
+        memset(room.dx[l], 0, n * w * sizeof(real));
+        memset(room.derr[l], 0, n * w * sizeof(real));
+    }
+    room.dhat = take(&at, n * (size_t)d->D);
+    room.ddiff = take(&at, n * (size_t)d->D);
+    room.dread = take(&at, 2 * n * w);
+    room.rest = at;
+    return room;
+}
+
+// Through y = q + gain * hat + shift; leaves what flows into the network's output in `out`.
+static void answer_backward(MemoryPieceGrads *g, const MemoryPiece *p, real *out, const real *dy) {
+    int n = p->n, D = p->d->D;
+    if (p->gain == NULL) {
+        memcpy(out, dy, (size_t)n * (size_t)D * sizeof(real));
+        return;
+    }
+    for (int i = 0; i < n * D; i++) {
+        g->dq[i] += dy[i];
+        g->dgain[i % D] += dy[i] * p->hat_q[i];
+        g->dshift[i % D] += dy[i];
+    }
+    normalise_backward(out, dy, p->gain, p->hat_q, p->scale_q, n, D);
+}
+
+// Reads from the last to the first, and writes: dx, derr, and the weights before the piece.
+static void reads_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room, const real *dy) {
+    const MemoryDims *d = p->d;
+    size_t n = (size_t)p->n;
+    real *dread = room->dread, *da = dread + n * widest(d);
+    answer_backward(g, p, dread, dy);
+    for (int l = d->layers - 1; l >= 0; l--) {
+        int in = p->w[l].p, out = p->w[l].q;
+        memory__fast_backward(da, room->dx[l], room->derr[l], g->dW[l], g->dS[l], &g->g[l],
+                              room->rest, dread, p->M[l], p->a[l], p->x[l], p->clipped[l], &p->w[l],
+                              &p->g[l], d->strict);
+        for (size_t i = 0; i < n * (size_t)in && l > 0; i++)
+            dread[i] = (real)((double)da[i] * bend(d, p->r[l - 1][i]).slope);
+        for (size_t i = 0; i < n * (size_t)in && l == 0; i++) g->dq[i] += da[i];
+        for (size_t i = 0; i < n * (size_t)out; i++)
+            room->derr[l][i] *= p->keep[l][i / (size_t)out];
+    }
+}
+
+// Through err[l] = back[l+1] * slope(z[l]), back[l+1] = err[l+1] W0[l+1]^T, from the first layer
+// on.
+static void errors_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room) {
+    const MemoryDims *d = p->d;
+    int n = p->n;
+    for (int l = 0; l + 1 < d->layers; l++) {
+        int in = p->w[l + 1].p, out = p->w[l + 1].q;
+        real *dback = room->dread;
+        for (size_t i = 0; i < (size_t)n * (size_t)in; i++) {
+            Bend b = bend(d, p->z[l][i]);
+            dback[i] = (real)((double)room->derr[l][i] * b.slope);
+            room->dz[l][i] +=
+                (real)((double)room->derr[l][i] * (double)p->back[l + 1][i] * b.curve);
+        }
+        gemm(GEMM_N, GEMM_N, n, out, in, 1, dback, in, p->w[l + 1].W0, out, 1, room->derr[l + 1],
+             out);
+        gemm(GEMM_T, GEMM_N, in, out, n, 1, dback, in, p->err[l + 1], out, 1, g->dW0[l + 1], out);
+    }
+}
+
+// One row of LayerNorm's backward, differentiated: err = LNb(diff * gain; hat, scale). Adds to
+// ddiff, dhat and dgain; returns what flows into the scale.
+static double second_row(MemoryPieceGrads *g, const MemoryPiece *p, const Room *room,
+                         const real *derr, const real *err, int t) {
+    int D = p->d->D;
+    size_t at = (size_t)t * (size_t)D;
+    const real *hat = p->hat + at, *diff = p->diff + at, *d = derr + at;
+    double s = (double)p->scale[t], along = 0, mean = 0, m = 0, ds = 0;
+    for (int j = 0; j < D; j++) {
+        along += (double)diff[j] * (double)p->gain[j] * (double)hat[j];
+        mean += (double)d[j] / s;
+        m -= (double)d[j] / s * (double)hat[j];
+        ds -= (double)d[j] * (double)err[at + (size_t)j] / s;
+    }
+    along /= D;
+    mean /= D;
+    for (int j = 0; j < D; j++) {
+        double u = (double)d[j] / s, grad = (double)diff[j] * (double)p->gain[j];
+        double dgrad = u - mean + m * (double)hat[j] / D;
+        room->dhat[at + (size_t)j] = (real)(m * grad / D - u * along);
+        room->ddiff[at + (size_t)j] = (real)(dgrad * (double)p->gain[j]);
+        g->dgain[j] += (real)(dgrad * (double)diff[j]);
+    }
+    return ds;
+}
+
+// Through the loss's slope, into v and f(k): with a norm into k, gain, shift and hat; without, into
+// the network's output itself.
+static void slope_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room) {
+    const MemoryDims *d = p->d;
+    for (int i = 0; i < p->n * d->D; i++) {
+        real dd = room->ddiff[i];
+        bool cut = d->loss == MEMORY_HUBER && (p->diff[i] >= d->huber || p->diff[i] <= -d->huber);
+        if (cut) dd = 0;
+        g->dv[i] -= dd;
+        if (d->loss == MEMORY_HEBBIAN) dd = 0;
+        room->ddiff[i] = dd;  // of f(k)
+        if (p->gain == NULL) continue;
+        g->dk[i] += dd;
+        g->dshift[i % d->D] += dd;
+        g->dgain[i % d->D] += dd * p->hat[i];
+        room->dhat[i] += dd * p->gain[i % d->D];
+    }
+}
+
+static void norm_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room) {
+    int D = p->d->D, top = p->d->layers - 1;
+    real *dscale = room->rest;
+    for (int t = 0; t < p->n; t++)
+        dscale[t] = (real)second_row(g, p, room, room->derr[top], p->err[top], t);
+    slope_backward(g, p, room);
+    for (int t = 0; t < p->n; t++) {
+        size_t at = (size_t)t * (size_t)D;
+        double mean = 0, along = 0, s = (double)p->scale[t];
+        for (int j = 0; j < D; j++) {
+            mean += (double)room->dhat[at + (size_t)j];
+            along += (double)room->dhat[at + (size_t)j] * (double)p->hat[at + (size_t)j];
+        }
+        double dsum = (double)dscale[t] - along / s;
+        for (int j = 0; j < D; j++)
+            room->dz[top][at + (size_t)j] +=
+                (real)(((double)room->dhat[at + (size_t)j] - mean / D) / s +
+                       dsum * (double)p->hat[at + (size_t)j] / D);
+    }
+}
+
+void memory__piece_backward(MemoryPieceGrads *g, const MemoryPiece *p, const real *dy, real *at) {
+    const MemoryDims *d = p->d;
+    int n = p->n, top = d->layers - 1;
+    size_t count = (size_t)n * (size_t)d->D;
+    Room room = room_of(p, at);
+    reads_backward(g, p, &room, dy);
+    errors_backward(g, p, &room);
+    if (p->gain != NULL) {
+        norm_backward(g, p, &room);
+    } else {
+        memcpy(room.ddiff, room.derr[top], count * sizeof(real));
+        slope_backward(g, p, &room);
+        for (size_t i = 0; i < count; i++) room.dz[top][i] += room.ddiff[i];
+    }
+    for (int l = top; l >= 0; l--) {
+        int in = p->w[l].p, out = p->w[l].q;
+        gemm(GEMM_N, GEMM_T, n, in, out, 1, room.dz[l], out, p->w[l].W0, out, 1, room.dx[l], in);
+        gemm(GEMM_T, GEMM_N, in, out, n, 1, p->x[l], in, room.dz[l], out, 1, g->dW0[l], out);
+        for (size_t i = 0; i < (size_t)n * (size_t)in && l > 0; i++)
+            room.dz[l - 1][i] += (real)((double)room.dx[l][i] * bend(d, p->z[l - 1][i]).slope);
+    }
+    for (size_t i = 0; i < count; i++) g->dk[i] += room.dx[0][i];
+}
