@@ -6,12 +6,14 @@ binary=$1 source=$2
 . "$(dirname "$0")/lib.sh"
 rm -rf work && mkdir work && cd work
 
+length=150
+! short || length=60
 # train DIR SETTING...
 train() {
   local dir=$1
   shift
   exec mpirun -n 2 "$binary" train "$source/configs/tiny.yaml" train.run_dir="$dir" data.cache=cache \
-    data.sources="$source/data/sample" train.steps=150 train.ckpt_every=0 train.eval_every=10 train.eval_tokens=20000 \
+    data.sources="$source/data/sample" train.steps=$length train.ckpt_every=0 train.eval_every=10 train.eval_tokens=20000 \
     train.batch_tokens=448 "$@" >>"$dir.log" 2>&1
 }
 finished() {

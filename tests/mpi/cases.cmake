@@ -10,7 +10,7 @@ if(NOT STERNA_LONG AND (STERNA_SANITIZE OR STERNA_F64))
   set(ranks_3 1 3)
 endif()
 if(NOT STERNA_LONG AND STERNA_SANITIZE)
-  set(grids 1 2 3 4)
+  set(grids 1 2 4)
   set(many "")
 endif()
 

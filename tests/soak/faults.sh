@@ -9,10 +9,10 @@ source=$(realpath "$(dirname "$0")/../..") work=$(realpath -m "$(dirname "$0")/.
 faults() {
   cat <<'TABLE'
 halo                 | parallel/seq_kv.c                | bound[p] - i->dims.window + 1           | bound[p] - i->dims.window + 2           | release | mpi.layouts_agree_on_gradients.n2
-fold-of-states       | parallel/seq_state.c             | f->seq->bound[high + 1]);               | f->seq->bound[high]);                   | release | mpi.layouts_agree_on_gradients.n2
+fold-of-states       | parallel/seq_state.c             | f->seq->bound[high + 1]);               | f->seq->bound[high]);                   | release | mpi.layouts_agree_on_gradients.n3
 scan-of-states       | parallel/seq_state.c             | if (place < d) continue;                | if (place <= d) continue;               | release | mpi.layouts_agree_on_gradients.n3
 vocabulary-share     | parallel/tensor_ops.c            | (size_t)vocab, mesh->tp, mesh->tp_rank), | (size_t)vocab, mesh->tp, mesh->tp_rank) + (mesh->tp_rank > 0), | release | mpi.layouts_agree_on_gradients.n2
-norm-counted-twice   | parallel/reduce.c                | r->counts_replicated = mesh->tp_rank == 0; | r->counts_replicated = true;         | release | mpi.layouts_agree_on_gradients.n2
+norm-counted-twice   | parallel/reduce.c                | r->counts_replicated = mesh->tp_rank == 0; | r->counts_replicated = true;         | release | mpi.layouts_agree_on_a_llama.n2
 decay-of-a-state     | tensor/kernels/lightning_block.c | (real)expm1(-rate * b->m);              | (real)expm1(-rate * (b->m - 1));        | release | ^tensor$
 document-reset       | tensor/kernels/attention.c       | if (first > low) low = first;           | if (first > low + 1) low = first;       | release | ^(tensor\|model)$
 loss-of-ignored      | tensor/ops_loss.c                | targets[i] == IGNORE_TARGET ? 0 : b->lse[i] - b->hit[i]; | b->lse[i] - b->hit[i];  | release | ^(tensor\|model)$
@@ -34,7 +34,7 @@ one-byte-too-few     | data/doc.c                       | .text = malloc(bytes +
 end-of-a-blob        | checkpoints/manifest.c           | *out = malloc((size_t)n + 1);           | *out = malloc((size_t)n);               | dev     | ^(checkpoints\|mpi.checkpoint_round_trip.n2)$
 used-after-free      | train/rundir.c                   | = config_diff(before, now,              | = config_diff((free(before), before), now, | dev  | cli.failures
 leak-at-resume       | train/run.c                      | if (data->corpus_fixed) manifest_free(&m); |                                      | dev     | cli.train_(ranks\|resume)
-null-copied          | parallel/exchange.c              | if (own > 0) memcpy(all, mine,          | memcpy(all, own > 0 ? mine : NULL,      | dev     | mpi.layouts_agree_on_gradients.n3
+null-copied          | parallel/exchange.c              | if (own > 0) memcpy(all, mine,          | memcpy(all, own > 0 ? mine : NULL,      | dev     | mpi.layouts_agree_on_gradients.n4
 TABLE
 }
 
