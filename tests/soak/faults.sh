@@ -29,7 +29,7 @@ end-of-the-log       | train/metrics.c                  | line->step > step     
 bytes-of-an-end-mark | train/windows.c                  | == place + 1;                           | == place;                               | release | mpi.windows_are_documents_alone.n2
 worst-of-all         | parallel/agree.c                 | worst = {(int)mine, comm->rank};        | worst = {(int)mine, 0};                 | release | mpi.agree_spreads
 second-model-unsaved | train/parts.c                    | add_files(p, &p->learner[i]);           | if (i == 0) add_files(p, &p->learner[i]); | release | cli.two_models
-second-reducer-idle  | parallel/progress.c              | watched[watched_count++] = what;        | watched[watched_count] = what, watched_count = 1; | release | mpi.reducer_runs_beside
+rate-of-the-first    | train/step.c                     | &run->learner[i].cfg.schedule;          | &run->learner[0].cfg.schedule;          | release | cli.two_models
 one-byte-too-few     | data/doc.c                       | .text = malloc(bytes + 1)}              | .text = malloc(bytes + (bytes == 0))}   | dev     | ^data$
 end-of-a-blob        | checkpoints/manifest.c           | *out = malloc((size_t)n + 1);           | *out = malloc((size_t)n);               | dev     | ^(checkpoints\|mpi.checkpoint_round_trip.n2)$
 used-after-free      | train/rundir.c                   | = config_diff(before, now,              | = config_diff((free(before), before), now, | dev  | cli.failures
@@ -69,8 +69,11 @@ while read -ru 3 line; do
     cmake --build --preset "$preset" >build.log 2>&1 || { cat build.log >&2; exit 1; }
     built+=" $preset "
   fi
-  cp -p "$file" kept
-  plant "$file" "$(trim "$old")" "$(trim "$new")" || { bad=1; continue; }
+  if ! cp -p "$file" kept 2>/dev/null || ! plant "$file" "$(trim "$old")" "$(trim "$new")"; then
+    printf '%-26s %s\n' "$name" 'CANNOT BE PLANTED'
+    bad=1
+    continue
+  fi
   if ! cmake --build --preset "$preset" >build.log 2>&1; then
     tail -n 5 build.log >&2
     verdict='CANNOT BE BUILT' bad=1
