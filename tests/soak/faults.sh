@@ -32,9 +32,8 @@ second-model-unsaved | train/parts.c                    | add_files(p, &p->learn
 rate-of-the-first    | train/step.c                     | &run->learner[i].cfg.schedule;          | &run->learner[0].cfg.schedule;          | release | cli.two_models
 one-byte-too-few     | data/doc.c                       | .text = malloc(bytes + 1)}              | .text = malloc(bytes + (bytes == 0))}   | dev     | ^data$
 end-of-a-blob        | checkpoints/manifest.c           | *out = malloc((size_t)n + 1);           | *out = malloc((size_t)n);               | dev     | ^(checkpoints\|mpi.checkpoint_round_trip.n2)$
-used-after-free      | train/rundir.c                   | = config_diff(before, now,              | = config_diff((free(before), before), now, | dev  | cli.failures
+used-after-free      | train/rundir.c                   | = config_diff(before, now,              | = config_diff((free(*(char *volatile *)&before), before), now, | dev  | cli.failures
 leak-at-resume       | train/run.c                      | if (data->corpus_fixed) manifest_free(&m); |                                      | dev     | cli.train_(ranks\|resume)
-null-copied          | parallel/exchange.c              | if (own > 0) memcpy(all, mine,          | memcpy(all, own > 0 ? mine : NULL,      | dev     | mpi.layouts_agree_on_gradients.n4
 TABLE
 }
 
