@@ -10,12 +10,6 @@
 #include "tensor/progress.h"
 #include "tensor/threads.h"
 
-static real *take(real **room, size_t count) {
-    real *at = *room;
-    *room += count;
-    return at;
-}
-
 static size_t layer_reals(const MemoryDims *d, int l) {
     size_t in = (size_t)(l == 0 ? d->D : d->hidden);
     return in * (size_t)(l == d->layers - 1 ? d->D : d->hidden);
@@ -229,11 +223,11 @@ static Back back_open(const Task *t, const MemoryGradients *g, const real *dout,
     Back b = {.g = g, .dout = dout};
     at += memory__piece_reals(d);
     real **const of_piece[] = {&b.dq, &b.dk, &b.dv, &b.dy};
-    for (int i = 0; i < 4; i++) *of_piece[i] = take(&at, piece);
-    b.gate_room = take(&at, (size_t)d->layers * memory__gate_grads_reals(d->chunk));
-    b.room = take(&at, memory__backward_reals(d));
-    b.slots = take(&at, slots(d) * task_state(d));
-    b.state = take(&at, task_state(d));
+    for (int i = 0; i < 4; i++) *of_piece[i] = memory__take(&at, piece);
+    b.gate_room = memory__take(&at, (size_t)d->layers * memory__gate_grads_reals(d->chunk));
+    b.room = memory__take(&at, memory__backward_reals(d));
+    b.slots = memory__take(&at, slots(d) * task_state(d));
+    b.state = memory__take(&at, task_state(d));
     return b;
 }
 

@@ -11,6 +11,13 @@
 
 #include "tensor/kernels/kernels.h"
 
+// The next `count` reals of a room.
+static inline real *memory__take(real **room, size_t count) {
+    real *at = *room;
+    *room += count;
+    return at;
+}
+
 // Gates of one layer of the network, and what follows from them inside a piece. With a = 1 - alpha:
 //   E[t,i] = prod eta over (i,t]      e0[t] = prod eta over [0,t]      a0 the same of a
 //   P[t,i] = a_t P[t-1,i] + E[t,i]    p0[t] = a_t p0[t-1] + e0[t]      L[t,i] = P[t,i] theta_i

@@ -7,12 +7,6 @@
 #include "tensor/gemm.h"
 #include "tensor/kernels/memory_chunk.h"
 
-static real *take(real **room, size_t count) {
-    real *at = *room;
-    *room += count;
-    return at;
-}
-
 // ---- gates -------------------------------------------------------------------------------------
 
 size_t memory__gates_reals(int n) {
@@ -25,8 +19,8 @@ static void gates_take(MemoryGates *g, real *room, int n) {
     g->n = n;
     real **const vectors[] = {&g->a, &g->eta, &g->theta, &g->cap, &g->e0, &g->a0, &g->p0};
     real **const matrices[] = {&g->E, &g->P, &g->L};
-    for (int i = 0; i < 7; i++) *vectors[i] = take(&room, c);
-    for (int i = 0; i < 3; i++) *matrices[i] = take(&room, c * c);
+    for (int i = 0; i < 7; i++) *vectors[i] = memory__take(&room, c);
+    for (int i = 0; i < 3; i++) *matrices[i] = memory__take(&room, c * c);
 }
 
 // The running cap: the thetas of a chunk add up to the budget at most; what a token takes depends
@@ -80,10 +74,10 @@ void memory__gate_grads(MemoryGateGrads *d, real *room, int n) {
     size_t c = (size_t)n;
     memset(room, 0, memory__gate_grads_reals(n) * sizeof *room);
     *d = (MemoryGateGrads){.e0 = 0};
-    d->L = take(&room, c * c);
-    d->a0 = take(&room, c);
-    d->p0 = take(&room, c);
-    d->ls = take(&room, c);
+    d->L = memory__take(&room, c * c);
+    d->a0 = memory__take(&room, c);
+    d->p0 = memory__take(&room, c);
+    d->ls = memory__take(&room, c);
 }
 
 // What a row of E and P owes to the one before it.
@@ -104,7 +98,8 @@ void memory__gates_backward(const MemoryGates *g, MemoryGateGrads *d, real *room
                             int ld, const int offset[3]) {
     int n = g->n;
     size_t c = (size_t)n;
-    real *dE = take(&room, c * c), *dP = take(&room, c * c), *de0 = take(&room, c);
+    real *dE = memory__take(&room, c * c), *dP = memory__take(&room, c * c),
+         *de0 = memory__take(&room, c);
     const real *last = g->E + (c - 1) * c;
     memset(dE, 0, c * c * sizeof *dE);
     memset(de0, 0, c * sizeof *de0);
@@ -179,7 +174,7 @@ static void surprise_weights(real *ls, const MemoryGates *g) {
 void memory__write(FastWeight *w, real *room, const real *Z, const real *D, const MemoryGates *g) {
     int n = g->n, p = w->p, q = w->q;
     real a0 = g->a0[n - 1], p0 = g->p0[n - 1], e0 = g->e0[n - 1];
-    real *ls = take(&room, (size_t)n);
+    real *ls = memory__take(&room, (size_t)n);
     for (size_t i = 0; i < (size_t)p * (size_t)q; i++) {
         w->W[i] = a0 * w->W[i] + p0 * w->S[i];
         w->S[i] *= e0;
@@ -238,7 +233,7 @@ static void inside_backward(real *dX, real *dZ, real *dD, MemoryGateGrads *dg, r
                             const real *D, const MemoryGates *g, int late, int p, int q) {
     int n = g->n;
     size_t c = (size_t)n;
-    real *T = take(&room, c * c), *dT = take(&room, c * c);
+    real *T = memory__take(&room, c * c), *dT = memory__take(&room, c * c);
     gemm(GEMM_N, GEMM_T, n, n, p, 1, X, p, Z, p, 0, T, n);
     gemm(GEMM_N, GEMM_T, n, n, q, -1, dO, q, D, q, 0, dT, n);  // of M
     for (int t = 0; t < n; t++) {
@@ -260,8 +255,9 @@ void memory__fast_backward(real *dX, real *dZ, real *dD, real *dW, real *dS, Mem
                            const real *D, const FastWeight *w, const MemoryGates *g, bool strict) {
     int n = g->n, p = w->p, q = w->q, late = strict ? 1 : 0;
     size_t c = (size_t)n, all = (size_t)p * (size_t)q, last = c - 1;
-    real *scaled = take(&room, c * (size_t)(p > q ? p : q)), *product = take(&room, c * (size_t)q);
-    real *ls = take(&room, c);
+    real *scaled = memory__take(&room, c * (size_t)(p > q ? p : q)),
+         *product = memory__take(&room, c * (size_t)q);
+    real *ls = memory__take(&room, c);
     memset(dX, 0, c * (size_t)p * sizeof *dX);
     inside_backward(dX, dZ, dD, dg, room, dO, M, X, Z, D, g, late, p, q);
     surprise_weights(ls, g);

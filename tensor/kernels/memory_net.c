@@ -8,12 +8,6 @@
 #include "tensor/gemm.h"
 #include "tensor/kernels/memory_chunk.h"
 
-static real *take(real **room, size_t count) {
-    real *at = *room;
-    *room += count;
-    return at;
-}
-
 // ---- sizes -------------------------------------------------------------------------------------
 
 static int inputs_of(const MemoryDims *d, int l) {
@@ -36,19 +30,19 @@ void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch) {
     size_t c = (size_t)d->chunk, D = (size_t)d->D, w = widest(d);
     *p = (MemoryPiece){.d = d};
     real **const inputs[] = {&p->q, &p->k, &p->v, &p->diff, &p->hat, &p->hat_q, &p->y};
-    for (int i = 0; i < 7; i++) *inputs[i] = take(&scratch, c * D);
-    p->scale = take(&scratch, c);
-    p->scale_q = take(&scratch, c);
+    for (int i = 0; i < 7; i++) *inputs[i] = memory__take(&scratch, c * D);
+    p->scale = memory__take(&scratch, c);
+    p->scale_q = memory__take(&scratch, c);
     for (int l = 0; l < d->layers; l++) {
         real **const wide[] = {&p->x[l],    &p->z[l], &p->err[l], &p->clipped[l],
                                &p->back[l], &p->a[l], &p->r[l]};
-        for (int i = 0; i < 7; i++) *wide[i] = take(&scratch, c * w);
-        p->M[l] = take(&scratch, c * c);
-        p->keep[l] = take(&scratch, c);
+        for (int i = 0; i < 7; i++) *wide[i] = memory__take(&scratch, c * w);
+        p->M[l] = memory__take(&scratch, c * c);
+        p->keep[l] = memory__take(&scratch, c);
         p->w[l] = (FastWeight){.p = inputs_of(d, l), .q = outputs_of(d, l)};
-        p->gates[l] = take(&scratch, memory__gates_reals(d->chunk));
+        p->gates[l] = memory__take(&scratch, memory__gates_reals(d->chunk));
     }
-    p->room = take(&scratch, 2 * c * w + c);
+    p->room = memory__take(&scratch, 2 * c * w + c);
 }
 
 // ---- activations -------------------------------------------------------------------------------
@@ -224,16 +218,16 @@ static Room room_of(const MemoryPiece *p, real *at) {
     size_t n = (size_t)p->n, w = widest(d);
     Room room;
     for (int l = 0; l < d->layers; l++) {
-        room.dz[l] = take(&at, n * w);
-        room.dx[l] = take(&at, n * w);
-        room.derr[l] = take(&at, n * w);
+        room.dz[l] = memory__take(&at, n * w);
+        room.dx[l] = memory__take(&at, n * w);
+        room.derr[l] = memory__take(&at, n * w);
         memset(room.dz[l], 0, n * w * sizeof(real));
         memset(room.dx[l], 0, n * w * sizeof(real));
         memset(room.derr[l], 0, n * w * sizeof(real));
     }
-    room.dhat = take(&at, n * (size_t)d->D);
-    room.ddiff = take(&at, n * (size_t)d->D);
-    room.dread = take(&at, 2 * n * w);
+    room.dhat = memory__take(&at, n * (size_t)d->D);
+    room.ddiff = memory__take(&at, n * (size_t)d->D);
+    room.dread = memory__take(&at, 2 * n * w);
     room.rest = at;
     return room;
 }
