@@ -222,19 +222,12 @@ static Status logits_check(const real *logits, int V, const Line *t) {
          (long long)t->step + 1, isnan(logits[v]) ? (double)NAN : (double)logits[v], v);
 }
 
-static double log_prob(const real *logits, int V, int id) {
-    double most = (double)logits[id], sum = 0;
-    for (int v = 0; v < V; v++) most = fmax(most, (double)logits[v]);
-    for (int v = 0; v < V; v++) sum += exp((double)logits[v] - most);
-    return (double)logits[id] - most - log(sum);
-}
-
 static Status draw(Generator *g, const SampleConfig *cfg, Line *t, Drawn *d) {
     int V = g->m->cfg.vocab;
     const real *logits = g->logits + (size_t)(t - g->line) * (size_t)V;
     TRY(logits_check(logits, V, t));
     t->next = sample_next(logits, V, cfg, t->stream, t->step++);
-    *d = (Drawn){t->row, t->next, log_prob(logits, V, t->next)};
+    *d = (Drawn){t->row, t->next};
     return OK;
 }
 
@@ -251,6 +244,16 @@ Status generator_step(Generator *g, const SampleConfig *cfg, Drawn *drawn, int *
     return OK;
 }
 
+double generator_log_prob(const Generator *g, int row) {
+    int V = g->m->cfg.vocab, s = g->slot[row];
+    ASSERT(s >= 0 && g->line[s].step > 0);
+    const real *logits = g->logits + (size_t)s * (size_t)V;
+    double most = (double)logits[0], sum = 0;
+    for (int v = 1; v < V; v++) most = fmax(most, (double)logits[v]);
+    for (int v = 0; v < V; v++) sum += exp((double)logits[v] - most);
+    return (double)logits[g->line[s].next] - most - log(sum);
+}
+
 // The last live slot takes the place: there is room for it, as all rows of a state have the same.
 void generator_finish(Generator *g, int row) {
     int s = g->slot[row], last = g->live - 1;
@@ -261,6 +264,8 @@ void generator_finish(Generator *g, int row) {
     must(decode_copy_row(g->state, s, g->state, last));
     g->line[s] = g->line[last];
     g->slot[g->line[s].row] = s;
+    size_t V = (size_t)g->m->cfg.vocab;
+    memcpy(g->logits + (size_t)s * V, g->logits + (size_t)last * V, V * sizeof *g->logits);
 }
 
 int generator_live(const Generator *g) {

@@ -14,7 +14,6 @@ typedef struct Prompt {
 typedef struct Drawn {
     int row;  // of the prompts, ascending within a step
     int id;
-    double logp;  // its log-probability by the model: before temperature and filters
 } Drawn;
 
 // Texts in the making: a state for up to `most` of them, reused by each start. Finished ones leave,
@@ -32,6 +31,9 @@ Status generator_start(Generator *g, const Prompt *prompts, int rows, int64_t st
 // The next token of each live row, *count of them; the first step follows the prompts. E_DIVERGED:
 // a logit is not finite; *count then tells of the rows before it. E_NOMEM.
 Status generator_step(Generator *g, const SampleConfig *cfg, Drawn *drawn, int *count) CHECKED;
+// Log-probability of the token drawn last of a live row, by the model: before temperature and
+// filters. It passes over the vocabulary, so only who asks pays.
+double generator_log_prob(const Generator *g, int row);
 void generator_finish(Generator *g, int row);  // a live row leaves
 int generator_live(const Generator *g);        // rows
 size_t generator_bytes(const Generator *g);    // of decode states

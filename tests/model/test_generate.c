@@ -374,7 +374,7 @@ static void texts_run(Texts *t, const SampleConfig *cfg, int first, int rows) {
             cr_assert_gt(drawn[i].row, before);
             before = drawn[i].row;
             t->ids[r][t->prompt[r].count + n] = drawn[i].id;
-            t->logp[r][n] = drawn[i].logp;
+            t->logp[r][n] = generator_log_prob(t->g, drawn[i].row);
             if (++t->drawn[r] == 1 + r % STEPS) generator_finish(t->g, drawn[i].row);
         }
     }
