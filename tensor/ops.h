@@ -15,6 +15,7 @@ Tensor *op_rmsnorm(Tape *tp, Tensor *x, Tensor *gain, real eps);
 Tensor *op_silu(Tape *tp, Tensor *x);            // x may be a column view
 Tensor *op_mul(Tape *tp, Tensor *a, Tensor *b);  // may be column views
 Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b);
+Tensor *op_sigmul(Tape *tp, Tensor *a, Tensor *b);  // a * sigmoid(b)
 Tensor *op_add(Tape *tp, Tensor *a, Tensor *b);
 Tensor *op_concat_rows(Tape *tp, Tensor **list);  // below one another; ends with NULL. Views, too
 Tensor *op_concat_cols(Tape *tp, Tensor **list);  // beside one another
@@ -43,12 +44,21 @@ Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
 
 typedef struct AttentionArgs {
     int heads, kv_heads, window;
+    Tensor *more_keys, *more_values;  // (M, Hk*D) rows that every query sees, too; NULL: none
 } AttentionArgs;
 typedef struct AttentionDims AttentionDims;  // kernels.h; of rows that are whole on this rank
 AttentionDims attention_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
                              const AttentionArgs *a);
 Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s,
                      const AttentionArgs *a);  // (N,H*D) (N,Hk*D) (N,Hk*D) -> (N,H*D)
+// What those rows add to a result over other keys, out and lse as attention_forward leaves them,
+// and their backward, from the merged ones. room: attention_more_reals.
+size_t attention_more_reals(const AttentionDims *d, const Tensor *keys);
+void attention_more(real *out, real *lse, real *room, const real *q, const Tensor *keys,
+                    const Tensor *values, const AttentionDims *d);
+void attention_more_backward(real *dq, real *dkeys, real *dvalues, real *room, const real *dout,
+                             const real *out, const real *lse, const real *q, const Tensor *keys,
+                             const Tensor *values, const AttentionDims *d);
 // Against cached keys (generation): keys/values (B, capacity, Hk*D); no gradient.
 typedef struct CacheView {
     const real *keys, *values;
@@ -58,10 +68,25 @@ typedef struct CacheView {
 Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqInfo *s,
                             const AttentionArgs *a);
 
+// Each head's channels over their root mean square, times a gain (H*D); gain NULL: to length 1.
+// x (N,H*D) may be a view.
+Tensor *op_head_norm(Tape *tp, Tensor *x, Tensor *gain, int heads, real eps);
+// most[i] * sigmoid(x + bias) in the i-th third of the columns; x (N,G), bias (G).
+Tensor *op_gates(Tape *tp, Tensor *x, Tensor *bias, const double most[GATE_KINDS]);
+// Causal depthwise convolution along time: weight (C,K), x (N,C) may be a view. tail (B,K-1,C): the
+// inputs before each row, read and advanced (generation, no gradient); NULL: zeros.
+ConvDims conv_dims(const Tensor *x, const Tensor *weight, const SeqInfo *s);
+Tensor *op_conv(Tape *tp, Tensor *x, Tensor *weight, const SeqInfo *s, real *tail);
 // A neural memory of each head, out (N, H*D). in: q, k, v (N, H*D), gates, initial weights, and
 // gain and shift where options->normed, ended by NULL; columns and weights as kernels.h has them.
 // options: B, T and what follows from s and the tensors are filled in. state: of
 // memory_state_reals, read and advanced; NULL: each row begins with the initial weights.
+MemoryDims memory_dims(Tensor *const in[8], const SeqInfo *s, const MemoryDims *options);
+MemoryInputs memory_inputs(Tensor *const in[8]);
+MemoryGradients memory_gradients(Tape *tp, Tensor *const in[8]);  // in a backward function
+size_t memory_scratch_all(const MemoryDims *d);                   // of all threads
+// Rows that did not begin with a document began with the initial weights: dinit +=, from dstate.
+void memory_begins_backward(real *dinit, const real *dstate, const MemoryDims *d);
 Tensor *op_memory(Tape *tp, Tensor *const in[8], const SeqInfo *s, const MemoryDims *options,
                   real *state);
 // Sum over valid targets of b->weights * cross-entropy of logits = x weight^T, in row blocks: the

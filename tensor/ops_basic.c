@@ -148,6 +148,22 @@ Tensor *op_swiglu(Tape *tp, Tensor *a, Tensor *b) {
     return tape_push(tp, &(Node){.backward = swiglu_node, .out = TENSORS(y), .in = TENSORS(a, b)});
 }
 
+static void sigmul_node(Tape *tp, const Node *n) {
+    Tensor *a = n->in[0], *b = n->in[1];
+    real *da = tape_grad(tp, a), *db = tape_grad(tp, b);
+    if (tape_is_dry(tp)) return;
+    sigmul_backward(da, db, n->out[0]->grad, a->data, b->data, (size_t)a->rows * (size_t)a->cols);
+}
+
+Tensor *op_sigmul(Tape *tp, Tensor *a, Tensor *b) {
+    ASSERT(a != b && a->base == NULL && b->base == NULL);
+    ASSERT(a->rows == b->rows && a->cols == b->cols);
+    Tensor *y = tape_tensor(tp, a->rows, a->cols);
+    if (!tape_is_dry(tp))
+        sigmul_forward(y->data, a->data, b->data, (size_t)a->rows * (size_t)a->cols);
+    return tape_push(tp, &(Node){.backward = sigmul_node, .out = TENSORS(y), .in = TENSORS(a, b)});
+}
+
 static void add_node(Tape *tp, const Node *n) {
     Tensor *a = n->in[0], *b = n->in[1];
     real *da = tape_grad(tp, a), *db = tape_grad(tp, b);

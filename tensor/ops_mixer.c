@@ -130,17 +130,69 @@ Tensor *op_lightning(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
 
 // ---- softmax attention -------------------------------------------------------------------------
 
+// All of `keys` lie before any query of one row.
+static AttentionDims more_dims(const AttentionDims *d, const Tensor *keys, const Tensor *values) {
+    AttentionDims m = *d;
+    m.B = 1;
+    m.Tk = m.offset = keys->rows;
+    m.key_begin = m.window = 0;
+    m.first = NULL;
+    m.ld_k = keys->ld;
+    m.ld_v = values->ld;
+    m.ld_dk = m.ld_dv = keys->cols;
+    return m;
+}
+
+size_t attention_more_reals(const AttentionDims *d, const Tensor *keys) {
+    AttentionDims m = more_dims(d, keys, keys);
+    size_t part = (size_t)d->Tq * (size_t)d->H * (size_t)(d->D + 1);
+    return part + attention_scratch_reals(&m, threads_chosen());
+}
+
+void attention_more(real *out, real *lse, real *room, const real *q, const Tensor *keys,
+                    const Tensor *values, const AttentionDims *d) {
+    AttentionDims m = more_dims(d, keys, values);
+    size_t T = (size_t)d->Tq, H = (size_t)d->H, width = H * (size_t)d->D;
+    real *part_lse = room + T * width, *scratch = part_lse + T * H;
+    for (int b = 0; b < d->B; b++) {
+        size_t row = (size_t)b * T;
+        attention_forward(room, part_lse, q + row * (size_t)d->ld_q, keys->data, values->data,
+                          scratch, &m);
+        attention_merge(out + row * width, lse + row * H, room, part_lse, 1, d->Tq, d->H, d->D);
+    }
+}
+
+void attention_more_backward(real *dq, real *dkeys, real *dvalues, real *room, const real *dout,
+                             const real *out, const real *lse, const real *q, const Tensor *keys,
+                             const Tensor *values, const AttentionDims *d) {
+    AttentionDims m = more_dims(d, keys, values);
+    size_t T = (size_t)d->Tq, H = (size_t)d->H, width = H * (size_t)d->D;
+    for (int b = 0; b < d->B; b++) {
+        size_t row = (size_t)b * T;
+        attention_backward(dq + row * (size_t)d->ld_dq, dkeys, dvalues, dout + row * width,
+                           out + row * width, lse + row * H, q + row * (size_t)d->ld_q, keys->data,
+                           values->data, room + T * width + T * H, &m);
+    }
+}
+
 static void attention_node(Tape *tp, const Node *n) {
     AttentionDims d = *(const AttentionDims *)n->info;
-    Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2];
+    Tensor *q = n->in[0], *k = n->in[1], *v = n->in[2], *more_k = n->in[3];
+    Tensor *more_v = more_k != NULL ? n->in[4] : NULL;
     real *dq = tape_grad(tp, q), *dk = tape_grad(tp, k), *dv = tape_grad(tp, v);
+    real *dmore_k = more_k != NULL ? tape_grad(tp, more_k) : NULL;
+    real *dmore_v = more_k != NULL ? tape_grad(tp, more_v) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
+    real *room = more_k != NULL ? tape_scratch(tp, attention_more_reals(&d, more_k)) : NULL;
     if (tape_is_dry(tp)) return;
     d.ld_dq = tape_grad_ld(q);
     d.ld_dk = tape_grad_ld(k);
     d.ld_dv = tape_grad_ld(v);
-    attention_backward(dq, dk, dv, n->out[0]->grad, n->out[0]->data, n->saved[0], q->data, k->data,
-                       v->data, scratch, &d);
+    const real *dout = n->out[0]->grad, *out = n->out[0]->data, *lse = n->saved[0];
+    attention_backward(dq, dk, dv, dout, out, lse, q->data, k->data, v->data, scratch, &d);
+    if (more_k == NULL) return;
+    attention_more_backward(dq, dmore_k, dmore_v, room, dout, out, lse, q->data, more_k, more_v,
+                            &d);
 }
 
 AttentionDims attention_dims(const Tensor *q, const Tensor *k, const Tensor *v, const SeqInfo *s,
@@ -166,12 +218,16 @@ Tensor *op_attention(Tape *tp, Tensor *q, Tensor *k, Tensor *v, const SeqInfo *s
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_saved(tp, (size_t)d.B * (size_t)d.H * (size_t)d.Tq);
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
+    real *room =
+        a->more_keys != NULL ? tape_scratch(tp, attention_more_reals(&d, a->more_keys)) : NULL;
     if (!tape_is_dry(tp)) {
         attention_forward(o->data, lse, q->data, k->data, v->data, scratch, &d);
+        if (room != NULL)
+            attention_more(o->data, lse, room, q->data, a->more_keys, a->more_values, &d);
     }
     return tape_push(tp, &(Node){.backward = attention_node,
                                  .out = TENSORS(o),
-                                 .in = TENSORS(q, k, v),
+                                 .in = TENSORS(q, k, v, a->more_keys, a->more_values),
                                  .saved = {lse},
                                  .info = tape_info(tp, &d, sizeof d)});
 }
@@ -194,6 +250,8 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
     real *lse = tape_scratch(tp, (size_t)d.H * (size_t)d.Tq);
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
+    real *room =
+        a->more_keys != NULL ? tape_scratch(tp, attention_more_reals(&d, a->more_keys)) : NULL;
     for (int b = 0; b < s->B && !tape_is_dry(tp);
          b++) {  // a cache row has its own length and stride
         size_t row = (size_t)b * (size_t)s->T * (size_t)q->cols;
@@ -202,6 +260,9 @@ Tensor *op_attention_cached(Tape *tp, Tensor *q, const CacheView *c, const SeqIn
         d.offset = d.Tk - s->T;
         attention_forward(o->data + row, lse, q->data + row, c->keys + cached, c->values + cached,
                           scratch, &d);
+        if (room != NULL)
+            attention_more(o->data + row, lse, room, q->data + row, a->more_keys, a->more_values,
+                           &d);
     }
     return tape_push(tp, &(Node){.out = TENSORS(o), .in = TENSORS(q)});
 }

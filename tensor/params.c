@@ -124,6 +124,9 @@ static void run_init(const Param *p, real *out, size_t n, size_t at, uint64_t se
     case INIT_LRPE:
         fill_lrpe(out, n, at, p->whole);
         break;
+    case INIT_GATES:
+        for (size_t i = 0; i < n; i++) out[i] = at + i < p->whole / 3 ? -5 : 0;
+        break;
     }
 }
 

@@ -13,8 +13,9 @@ enum { PARAM_NAME_BYTES = 128, PARAM_DIMS = 3 };
 typedef enum {
     INIT_NORMAL,
     INIT_ONE,
-    INIT_LRPE
-} InitRule;  // N(0, init_std^2); 1; 10000^(-2c/C) (docs/maths.md 4)
+    INIT_LRPE,
+    INIT_GATES
+} InitRule;  // N(0, init_std^2); 1; 10000^(-2c/C) (docs/maths.md 4); -5 in the first third, 0 (17)
 
 // Some elements of a row-major tensor: `runs` runs of `run` elements, `stride` apart, the first at
 // `begin`.

@@ -75,3 +75,48 @@ void conv_backward(real *restrict dinp, real *restrict dweight, real *restrict d
         }
     }
 }
+
+// ---- the inputs before the next row ------------------------------------------------------------
+
+// Place k of the next tail: an input of the row, or of the tail before it.
+static bool from_row(const ConvDims *d, int k, int *at) {
+    *at = d->T + k;
+    if (*at < d->K - 1) return false;
+    *at -= d->K - 1;
+    return true;
+}
+
+void conv_tail(real *next, const real *tail, const real *restrict inp, const ConvDims *d) {
+    size_t C = (size_t)d->C;
+    for (int row = 0; row < d->B; row++) {
+        size_t first = (size_t)row * (size_t)(d->K - 1);
+        for (int k = 0, at; k < d->K - 1; k++) {
+            const real *from =
+                from_row(d, k, &at)
+                    ? inp + ((size_t)row * (size_t)d->T + (size_t)at) * (size_t)d->ld_inp
+                : tail != NULL ? tail + (first + (size_t)at) * C
+                               : NULL;
+            real *to = next + (first + (size_t)k) * C;
+            if (from == NULL)
+                memset(to, 0, C * sizeof *to);
+            else if (from != to)
+                memmove(to, from, C * sizeof *to);
+        }
+    }
+}
+
+void conv_tail_backward(real *restrict dinp, real *restrict dtail, const real *restrict dnext,
+                        const ConvDims *d) {
+    size_t C = (size_t)d->C;
+    for (int row = 0; row < d->B; row++) {
+        size_t first = (size_t)row * (size_t)(d->K - 1);
+        for (int k = 0, at; k < d->K - 1; k++) {
+            real *to = from_row(d, k, &at)
+                           ? dinp + ((size_t)row * (size_t)d->T + (size_t)at) * (size_t)d->ld_dinp
+                       : dtail != NULL ? dtail + (first + (size_t)at) * C
+                                       : NULL;
+            const real *from = dnext + (first + (size_t)k) * C;
+            for (size_t c = 0; c < C && to != NULL; c++) to[c] += from[c];
+        }
+    }
+}

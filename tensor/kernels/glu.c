@@ -91,6 +91,22 @@ void swiglu_backward(real *restrict da, real *restrict db, const real *restrict 
     }
 }
 
+void sigmul_forward(real *restrict out, const real *restrict a, const real *restrict b,
+                    size_t count) {
+#pragma omp parallel for simd schedule(static) if (feeds_threads(count))
+    for (size_t i = 0; i < count; i++) out[i] = a[i] * real_sigmoid(b[i]);
+}
+
+void sigmul_backward(real *restrict da, real *restrict db, const real *restrict dout,
+                     const real *restrict a, const real *restrict b, size_t count) {
+#pragma omp parallel for simd schedule(static) if (feeds_threads(count))
+    for (size_t i = 0; i < count; i++) {
+        real s = real_sigmoid(b[i]);
+        da[i] += dout[i] * s;
+        db[i] += dout[i] * a[i] * s * (1 - s);
+    }
+}
+
 void add_forward(real *restrict out, const real *restrict a, const real *restrict b, size_t count) {
 #pragma omp parallel for simd schedule(static) if (feeds_threads(count))
     for (size_t i = 0; i < count; i++) out[i] = a[i] + b[i];

@@ -61,6 +61,11 @@ void swiglu_forward(real *restrict out, const real *restrict a, const real *rest
                     int F);
 void swiglu_backward(real *restrict da, real *restrict db, const real *restrict dout,
                      const real *restrict a, const real *restrict b, int N, int F);
+// out = a * sigmoid(b)
+void sigmul_forward(real *restrict out, const real *restrict a, const real *restrict b,
+                    size_t count);
+void sigmul_backward(real *restrict da, real *restrict db, const real *restrict dout,
+                     const real *restrict a, const real *restrict b, size_t count);
 // out = a + b
 void add_forward(real *restrict out, const real *restrict a, const real *restrict b, size_t count);
 void add_backward(real *restrict da, real *restrict db, const real *restrict dout, size_t count);
@@ -237,6 +242,28 @@ void adamw_update(real *restrict param, real *restrict m, real *restrict v,
 // Sum of squares in double, fixed pieces folded in order.
 double sum_squares(const real *x, size_t count);
 
+// ---- head_norm.c: norms of each head's channels -------------------------------------------------
+// y_c = gain_c x_c / sqrt(mean of x^2 + eps) over the D channels of a head (RMSNorm); gain NULL:
+// x_c / sqrt(sum of x^2 + eps), so that heads have length 1.
+typedef struct HeadNormDims {
+    int N, H, D;
+    int ld_inp, ld_dinp;
+    real eps;
+} HeadNormDims;
+void head_norm_forward(real *restrict out, real *restrict rho,               // (N,H*D), (N,H)
+                       const real *restrict inp, const real *restrict gain,  // (N,H*D), (H*D)
+                       const HeadNormDims *d);
+void head_norm_backward(real *restrict dinp, real *restrict dgain, const real *restrict dout,
+                        const real *restrict inp, const real *restrict gain,
+                        const real *restrict rho, const HeadNormDims *d);
+
+// ---- gates.c: sigmoids with a bias, each third of the G columns up to a limit of its own --------
+enum { GATE_KINDS = 3 };
+void gates_forward(real *restrict out, const real *restrict inp, const real *restrict bias,
+                   const double most[GATE_KINDS], int N, int G);  // (N,G) (N,G) (G)
+void gates_backward(real *restrict dinp, real *restrict dbias, const real *restrict dout,
+                    const real *restrict out, const double most[GATE_KINDS], int N, int G);
+
 // ---- conv.c: causal depthwise convolution along time -------------------------------------------
 // out_t = sum over j < K of weight[.][j] * inp_{t-j}, of the same document.
 typedef struct ConvDims {
@@ -252,6 +279,10 @@ void conv_forward(real *restrict out, const real *restrict inp,  // (N,C), (N,C)
 void conv_backward(real *restrict dinp, real *restrict dweight, real *restrict dtail,  // or NULL
                    const real *restrict dout, const real *restrict inp, const real *restrict weight,
                    const real *restrict tail, const ConvDims *d);
+// next (B,K-1,C): the tail of rows that go on after these; may be tail itself. backward adds.
+void conv_tail(real *next, const real *tail, const real *restrict inp, const ConvDims *d);
+void conv_tail_backward(real *restrict dinp, real *restrict dtail, const real *restrict dnext,
+                        const ConvDims *d);
 
 // ---- memory.c: a neural memory, weights that learn while the sequence is read ------------------
 // Titans (Behrouz et al. 2025, arXiv:2501.00663); docs/maths.md 17. A network f of each row and
@@ -272,6 +303,8 @@ typedef struct MemoryDims {
     bool normed;  // f(x) = x + gain * LayerNorm(net(x)) + shift; else net(x)
     bool strict;  // y_t = f(q_t; W_{t-1})
     real huber;   // each |f(k) - v| beyond it counts as this much
+    bool damped;  // gradients are divided by what a step of 1 would change of their error, if more
+                  // than 1. A constant to gradients
     real clip;    // of the norm of a token's gradient of a layer, 0: off. A constant to gradients
     double
         budget;  // what the thetas of a chunk may add up to, 0: anything. A constant to gradients

@@ -58,6 +58,8 @@ void memory__gates_backward(const MemoryGates *g, MemoryGateGrads *d, real *room
 // their errors. M (n,n): L * (X Z^T), room (n,q).
 void memory__read(real *O, real *M, real *room, const real *X, const real *Z, const real *D,
                   const FastWeight *w, const MemoryGates *g, bool strict);
+// to (n,q) = rows of D times their weights.
+void memory__scale_rows(real *to, const real *D, const real *weights, int n, int q);
 // W and S to the end of the piece, in place. room (n,q).
 void memory__write(FastWeight *w, real *room, const real *Z, const real *D, const MemoryGates *g);
 // Backward of both, at the weights before the piece. dW, dS (p,q): in, of the end; out, of the
@@ -80,8 +82,11 @@ typedef struct MemoryPiece {
     MemoryGates g[MEMORY_LAYERS];
     real *gates[MEMORY_LAYERS];                 // their room
     real *x[MEMORY_LAYERS], *z[MEMORY_LAYERS];  // what a layer takes from k, and gives
+    real *slope[MEMORY_LAYERS], *curve[MEMORY_LAYERS],
+        *slope_q[MEMORY_LAYERS];  // of the activation at z, and its slope at r
     real *err[MEMORY_LAYERS],
         *keep[MEMORY_LAYERS];                   // errors of its outputs; (n) what clipping leaves
+    real *norm[MEMORY_LAYERS];                  // (n) of gradients, before
     real *clipped[MEMORY_LAYERS];               // keep * err
     real *back[MEMORY_LAYERS];                  // err W0^T, before the activation's slope
     real *a[MEMORY_LAYERS], *r[MEMORY_LAYERS];  // what a layer takes from q, and gives

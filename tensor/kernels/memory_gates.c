@@ -157,8 +157,7 @@ void memory__read(real *O, real *M, real *room, const real *X, const real *Z, co
     gemm(GEMM_N, GEMM_N, n, q, n, -1, M, n, D, q, 1, O, q);
 }
 
-// to (n,q) = rows of D times their weights.
-static void scale_rows(real *to, const real *D, const real *weights, int n, int q) {
+void memory__scale_rows(real *to, const real *D, const real *weights, int n, int q) {
     for (int t = 0; t < n; t++)
         for (int j = 0; j < q; j++)
             to[(size_t)t * (size_t)q + (size_t)j] =
@@ -179,10 +178,10 @@ void memory__write(FastWeight *w, real *room, const real *Z, const real *D, cons
         w->W[i] = a0 * w->W[i] + p0 * w->S[i];
         w->S[i] *= e0;
     }
-    scale_rows(room, D, row_of(g->L, n, n - 1), n, q);
+    memory__scale_rows(room, D, row_of(g->L, n, n - 1), n, q);
     gemm(GEMM_T, GEMM_N, p, q, n, -1, Z, p, room, q, 1, w->W, q);
     surprise_weights(ls, g);
-    scale_rows(room, D, ls, n, q);
+    memory__scale_rows(room, D, ls, n, q);
     gemm(GEMM_T, GEMM_N, p, q, n, -1, Z, p, room, q, 1, w->S, q);
 }
 
@@ -223,7 +222,7 @@ static void write_backward(real *dZ, real *dD, real *dby, real *product, real *s
         dby[i] -= (real)dot(product + at, D + at, (size_t)q);
         for (int j = 0; j < q; j++) dD[at + (size_t)j] -= by[i] * product[at + (size_t)j];
     }
-    scale_rows(scaled, D, by, n, q);
+    memory__scale_rows(scaled, D, by, n, q);
     gemm(GEMM_N, GEMM_T, n, p, q, -1, scaled, q, dW, q, 1, dZ, p);
 }
 

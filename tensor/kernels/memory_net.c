@@ -7,6 +7,7 @@
 
 #include "tensor/gemm.h"
 #include "tensor/kernels/memory_chunk.h"
+#include "tensor/kernels/vmath.h"
 
 // ---- sizes -------------------------------------------------------------------------------------
 
@@ -22,7 +23,7 @@ static size_t widest(const MemoryDims *d) {
 
 size_t memory__piece_reals(const MemoryDims *d) {
     size_t c = (size_t)d->chunk, D = (size_t)d->D, w = widest(d);
-    size_t layer = 7 * c * w + 2 * c * c + c + memory__gates_reals(d->chunk);
+    size_t layer = 10 * c * w + 2 * c * c + 2 * c + memory__gates_reals(d->chunk);
     return (size_t)d->layers * layer + 7 * c * D + 2 * c + 2 * c * w + c;
 }
 
@@ -34,11 +35,12 @@ void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch) {
     p->scale = memory__take(&scratch, c);
     p->scale_q = memory__take(&scratch, c);
     for (int l = 0; l < d->layers; l++) {
-        real **const wide[] = {&p->x[l],    &p->z[l], &p->err[l], &p->clipped[l],
-                               &p->back[l], &p->a[l], &p->r[l]};
-        for (int i = 0; i < 7; i++) *wide[i] = memory__take(&scratch, c * w);
+        real **const wide[] = {&p->x[l], &p->z[l], &p->err[l],   &p->clipped[l], &p->back[l],
+                               &p->a[l], &p->r[l], &p->slope[l], &p->curve[l],   &p->slope_q[l]};
+        for (int i = 0; i < 10; i++) *wide[i] = memory__take(&scratch, c * w);
         p->M[l] = memory__take(&scratch, c * c);
         p->keep[l] = memory__take(&scratch, c);
+        p->norm[l] = memory__take(&scratch, c);
         p->w[l] = (FastWeight){.p = inputs_of(d, l), .q = outputs_of(d, l)};
         p->gates[l] = memory__take(&scratch, memory__gates_reals(d->chunk));
     }
@@ -47,30 +49,50 @@ void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch) {
 
 // ---- activations -------------------------------------------------------------------------------
 
-static const double ROOT_2_PI = 2.50662827463100050242;
+static const real PER_ROOT_2_PI = (real)0.39894228040143267794;
 
-// Value, slope and curvature at z.
-typedef struct Bend {
-    double value, slope, curve;
-} Bend;
-
-static Bend gelu(double z) {
-    double below = 0.5 * (1 + erf(z * 0.70710678118654752440));
-    double density = exp(-0.5 * z * z) / ROOT_2_PI;
-    return (Bend){z * below, below + z * density, density * (2 - z * z)};
+// Value, slope and, unless NULL, curvature at z.
+static void gelu(real *restrict value, real *restrict slope, real *restrict curve,
+                 const real *restrict z, size_t count) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) {
+        real gauss = real_exp(-(real)0.5 * z[i] * z[i]);
+        real below = real_normal_below(z[i], gauss), density = gauss * PER_ROOT_2_PI;
+        value[i] = z[i] * below;
+        slope[i] = below + z[i] * density;
+        if (curve != NULL) curve[i] = density * (2 - z[i] * z[i]);
+    }
 }
 
-static Bend silu(double z) {
-    double s = 1 / (1 + exp(-z));
-    return (Bend){z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s))};
+static void silu(real *restrict value, real *restrict slope, real *restrict curve,
+                 const real *restrict z, size_t count) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) {
+        real s = real_sigmoid(z[i]);
+        value[i] = z[i] * s;
+        slope[i] = s * (1 + z[i] * (1 - s));
+        if (curve != NULL) curve[i] = s * (1 - s) * (2 + z[i] * (1 - 2 * s));
+    }
 }
 
-static Bend bend(const MemoryDims *d, real z) {
-    return d->activation == MEMORY_GELU ? gelu((double)z) : silu((double)z);
+static void activate(const MemoryDims *d, real *value, real *slope, real *curve, const real *z,
+                     size_t count) {
+    if (d->activation == MEMORY_GELU)
+        gelu(value, slope, curve, z, count);
+    else
+        silu(value, slope, curve, z, count);
 }
 
-static void activate(const MemoryDims *d, real *out, const real *z, size_t count) {
-    for (size_t i = 0; i < count; i++) out[i] = (real)bend(d, z[i]).value;
+// out = or += a * b.
+static void times(real *restrict out, const real *restrict a, const real *restrict b,
+                  size_t count) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) out[i] = a[i] * b[i];
+}
+static void add_times(real *restrict out, const real *restrict a, const real *restrict b,
+                      size_t count) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) out[i] += a[i] * b[i];
 }
 
 // ---- LayerNorm ---------------------------------------------------------------------------------
@@ -129,26 +151,40 @@ static void loss_slope(MemoryPiece *p) {
     }
 }
 
-static double row_norm(const real *x, int t, int width) {
-    double sum = 0;
-    for (int j = 0; j < width; j++) {
-        double v = (double)x[(size_t)t * (size_t)width + (size_t)j];
-        sum += v * v;
-    }
-    return sqrt(sum);
-}
-
-// A token's gradient of layer l is x^T err, of norm |x| |err|: it is scaled to at most `clip`.
-static void clip_rows(MemoryPiece *p, int l) {
+// |x| |err| of each token of a layer: the norm of its gradient x^T err.
+static void gradient_norms(real *norm, const MemoryPiece *p, int l) {
     int in = p->w[l].p, out = p->w[l].q;
     for (int t = 0; t < p->n; t++) {
-        double norm = p->d->clip > 0 ? row_norm(p->x[l], t, in) * row_norm(p->err[l], t, out) : 0;
-        p->keep[l][t] = norm > (double)p->d->clip ? (real)((double)p->d->clip / norm) : 1;
-        for (int j = 0; j < out; j++) {
-            size_t at = (size_t)t * (size_t)out + (size_t)j;
-            p->clipped[l][at] = p->keep[l][t] * p->err[l][at];
+        const real *x = p->x[l] + (size_t)t * (size_t)in;
+        const real *err = p->err[l] + (size_t)t * (size_t)out;
+        norm[t] = (real)sqrt(row_dot(x, x, (size_t)in) * row_dot(err, err, (size_t)out));
+    }
+}
+
+// What a step of 1 along a token's gradient changes of its output's error, times: with one linear
+// layer and |k| = 1 it is 1.
+static double excess_of(const MemoryPiece *p, int t) {
+    size_t D = (size_t)p->d->D;
+    const real *diff = p->diff + (size_t)t * D;
+    double error = row_dot(diff, diff, D), all = 0;
+    for (int l = 0; l < p->d->layers; l++) all += (double)p->norm[l][t] * (double)p->norm[l][t];
+    return p->d->damped && all > error ? all / error : 1;
+}
+
+// Gradients are divided by their excess, and clipped.
+static void limit_steps(MemoryPiece *p) {
+    const MemoryDims *d = p->d;
+    double clip = (double)d->clip;
+    for (int l = 0; l < d->layers; l++) gradient_norms(p->norm[l], p, l);
+    for (int t = 0; t < p->n; t++) {
+        double part = 1 / excess_of(p, t);
+        for (int l = 0; l < d->layers; l++) {
+            double norm = part * (double)p->norm[l][t];
+            p->keep[l][t] = (real)(clip > 0 && norm > clip ? part * clip / norm : part);
         }
     }
+    for (int l = 0; l < d->layers; l++)
+        memory__scale_rows(p->clipped[l], p->err[l], p->keep[l], p->n, p->w[l].q);
 }
 
 void memory__inner(MemoryPiece *p) {
@@ -158,7 +194,8 @@ void memory__inner(MemoryPiece *p) {
     for (int l = 0; l <= top; l++) {
         int in = p->w[l].p, out = p->w[l].q;
         gemm(GEMM_N, GEMM_N, n, out, in, 1, p->x[l], in, p->w[l].W0, out, 0, p->z[l], out);
-        if (l < top) activate(d, p->x[l + 1], p->z[l], (size_t)n * (size_t)out);
+        if (l < top)
+            activate(d, p->x[l + 1], p->slope[l], p->curve[l], p->z[l], (size_t)n * (size_t)out);
     }
     if (p->gain != NULL) normalise(p->hat, p->scale, p->z[top], n, d->D);
     loss_slope(p);
@@ -169,10 +206,9 @@ void memory__inner(MemoryPiece *p) {
     for (int l = top; l > 0; l--) {
         int in = p->w[l].p, out = p->w[l].q;
         gemm(GEMM_N, GEMM_T, n, in, out, 1, p->err[l], out, p->w[l].W0, out, 0, p->back[l], in);
-        for (size_t i = 0; i < (size_t)n * (size_t)in; i++)
-            p->err[l - 1][i] = (real)((double)p->back[l][i] * bend(d, p->z[l - 1][i]).slope);
+        times(p->err[l - 1], p->back[l], p->slope[l - 1], (size_t)n * (size_t)in);
     }
-    for (int l = 0; l <= top; l++) clip_rows(p, l);
+    limit_steps(p);
 }
 
 void memory__answer(MemoryPiece *p) {
@@ -182,7 +218,8 @@ void memory__answer(MemoryPiece *p) {
     for (int l = 0; l <= top; l++) {
         memory__read(p->r[l], p->M[l], p->room, p->a[l], p->x[l], p->clipped[l], &p->w[l], &p->g[l],
                      d->strict);
-        if (l < top) activate(d, p->a[l + 1], p->r[l], (size_t)n * (size_t)p->w[l].q);
+        if (l < top)
+            activate(d, p->a[l + 1], p->slope_q[l], NULL, p->r[l], (size_t)n * (size_t)p->w[l].q);
     }
     if (p->gain == NULL) {
         memcpy(p->y, p->r[top], (size_t)n * (size_t)d->D * sizeof(real));
@@ -258,8 +295,7 @@ static void reads_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room
         memory__fast_backward(da, room->dx[l], room->derr[l], g->dW[l], g->dS[l], &g->g[l],
                               room->rest, dread, p->M[l], p->a[l], p->x[l], p->clipped[l], &p->w[l],
                               &p->g[l], d->strict);
-        for (size_t i = 0; i < n * (size_t)in && l > 0; i++)
-            dread[i] = (real)((double)da[i] * bend(d, p->r[l - 1][i]).slope);
+        if (l > 0) times(dread, da, p->slope_q[l - 1], n * (size_t)in);
         for (size_t i = 0; i < n * (size_t)in && l == 0; i++) g->dq[i] += da[i];
         for (size_t i = 0; i < n * (size_t)out; i++)
             room->derr[l][i] *= p->keep[l][i / (size_t)out];
@@ -274,12 +310,10 @@ static void errors_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *roo
     for (int l = 0; l + 1 < d->layers; l++) {
         int in = p->w[l + 1].p, out = p->w[l + 1].q;
         real *dback = room->dread;
-        for (size_t i = 0; i < (size_t)n * (size_t)in; i++) {
-            Bend b = bend(d, p->z[l][i]);
-            dback[i] = (real)((double)room->derr[l][i] * b.slope);
-            room->dz[l][i] +=
-                (real)((double)room->derr[l][i] * (double)p->back[l + 1][i] * b.curve);
-        }
+        times(dback, room->derr[l], p->slope[l], (size_t)n * (size_t)in);
+#pragma omp simd
+        for (size_t i = 0; i < (size_t)n * (size_t)in; i++)
+            room->dz[l][i] += room->derr[l][i] * p->back[l + 1][i] * p->curve[l][i];
         gemm(GEMM_N, GEMM_N, n, out, in, 1, dback, in, p->w[l + 1].W0, out, 1, room->derr[l + 1],
              out);
         gemm(GEMM_T, GEMM_N, in, out, n, 1, dback, in, p->err[l + 1], out, 1, g->dW0[l + 1], out);
@@ -370,8 +404,7 @@ void memory__piece_backward(MemoryPieceGrads *g, const MemoryPiece *p, const rea
         int in = p->w[l].p, out = p->w[l].q;
         gemm(GEMM_N, GEMM_T, n, in, out, 1, room.dz[l], out, p->w[l].W0, out, 1, room.dx[l], in);
         gemm(GEMM_T, GEMM_N, in, out, n, 1, p->x[l], in, room.dz[l], out, 1, g->dW0[l], out);
-        for (size_t i = 0; i < (size_t)n * (size_t)in && l > 0; i++)
-            room.dz[l - 1][i] += (real)((double)room.dx[l][i] * bend(d, p->z[l - 1][i]).slope);
+        if (l > 0) add_times(room.dz[l - 1], room.dx[l], p->slope[l - 1], (size_t)n * (size_t)in);
     }
     for (size_t i = 0; i < count; i++) g->dk[i] += room.dx[0][i];
 }

@@ -4,8 +4,8 @@
 //
 // exp and sincos follow Cody & Waite (Software Manual for the Elementary Functions, 1980): reduce
 // the argument with a constant split into short parts, evaluate a polynomial, scale by integer
-// arithmetic on the bits. The polynomials are those of Moshier's Cephes library (expf, sinf, cosf).
-// The f64 build calls libm: it checks gradients and need not be fast. NaN in gives NaN out
+// arithmetic on the bits. The polynomials are those of Moshier's Cephes library (expf, sinf, cosf,
+// erff). The f64 build calls libm: it checks gradients and need not be fast. NaN in gives NaN out
 // everywhere.
 #pragma once
 
@@ -48,6 +48,10 @@ static inline real real_sqrt(real x) {
 static inline void real_sincos(double angle, real *sine, real *cosine) {
     *sine = sin(angle);
     *cosine = cos(angle);
+}
+static inline real real_normal_below(real x, real gauss) {
+    (void)gauss;
+    return 0.5 * erfc(-x * 0.70710678118654752440);
 }
 
 #else
@@ -129,6 +133,43 @@ static inline void real_sincos(double angle, float *sine, float *cosine) {
     as_cosine.bits ^= ((quadrant + 1u) & 2u) << 30;
     *sine = as_sine.value;
     *cosine = as_cosine.value;
+}
+
+// Share of the standard normal distribution below x, given exp(-x^2/2): within 2e-7.
+static inline float real_normal_below(float x, float gauss) {
+    // erf and erfc of u = |x|/sqrt(2), for u < 1, up to 2, and beyond
+    float size = x < 0 ? -x : x;
+    size = size > 13.0f ? 13.0f : size;
+    float u = size * 0.70710678f, u2 = u * u;
+    float t = 7.853861353153693e-5f;
+    t = t * u2 - 8.010193625184903e-4f;
+    t = t * u2 + 5.188327685732524e-3f;
+    t = t * u2 - 2.685381193529856e-2f;
+    t = t * u2 + 1.128358514861418e-1f;
+    t = t * u2 - 3.761262582423300e-1f;
+    t = t * u2 + 1.128379165726710f;
+    float v = 1.0f / (u > 0.5f ? u : 0.5f), v2 = v * v;
+    float p = 2.326819970068386e-2f;
+    p = p * v2 - 1.387039388740657e-1f;
+    p = p * v2 + 3.687424674597105e-1f;
+    p = p * v2 - 5.824733027278666e-1f;
+    p = p * v2 + 6.210004621745983e-1f;
+    p = p * v2 - 4.944515323274145e-1f;
+    p = p * v2 + 3.404879937665872e-1f;
+    p = p * v2 - 2.741127028184656e-1f;
+    p = p * v2 + 5.638259427386472e-1f;
+    float r = -1.047766399936249e+1f;
+    r = r * v2 + 1.297719955372516e+1f;
+    r = r * v2 - 7.495518717768503f;
+    r = r * v2 + 2.921019019210786f;
+    r = r * v2 - 1.015265279202700f;
+    r = r * v2 + 4.218463358204948e-1f;
+    r = r * v2 - 2.820767439740514e-1f;
+    r = r * v2 + 5.641895067754075e-1f;
+    float tail = gauss * v * (u < 2.0f ? p : r);
+    float outside = u < 1.0f ? 1.0f - u * t : tail;
+    float below = 0.5f * outside;
+    return x < 0 ? below : x >= 0 ? 1.0f - below : x;
 }
 
 #endif

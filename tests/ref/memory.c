@@ -68,6 +68,24 @@ static void pass(const Net *n, Pass *p, const double *W, const real *x) {
     }
 }
 
+static double square(const double *x, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) sum += x[i] * x[i];
+    return sum;
+}
+
+// The gradient of all weights together over its excess; then that of each layer to norm `clip`.
+static void limit(const Net *n, double *g, const double *diff) {
+    double excess = square(g, n->count) / square(diff, (size_t)n->d->D), most = (double)n->d->clip;
+    for (size_t i = 0; i < n->count && n->d->damped && excess > 1; i++) g[i] /= excess;
+    for (int l = 0; l < n->d->layers && most > 0; l++) {
+        double *own = g + n->at[l];
+        size_t count = (size_t)(n->in[l] * n->out[l]);
+        double norm = sqrt(square(own, count));
+        for (size_t i = 0; i < count && norm > most; i++) own[i] *= most / norm;
+    }
+}
+
 // The gradient of the token's loss in every weight: the Jacobian of LayerNorm written out.
 static void gradient(const Net *n, double *g, const Pass *p, const double *W, const real *v) {
     int D = n->d->D, top = n->d->layers - 1;
@@ -84,20 +102,16 @@ static void gradient(const Net *n, double *g, const Pass *p, const double *W, co
                       ((i == j) - 1.0 / D - p->hat[i] * p->hat[j] / D) / p->scale;
     }
     for (int l = top; l >= 0; l--) {
-        double xx = 0, ee = 0;
-        for (int i = 0; i < n->in[l]; i++) xx += p->x[l][i] * p->x[l][i];
-        for (int j = 0; j < n->out[l]; j++) ee += err[j] * err[j];
-        double norm = sqrt(xx * ee), most = (double)n->d->clip;
-        double keep = most > 0 && norm > most ? most / norm : 1;
         for (int i = 0; i < n->in[l]; i++) {
             below[i] = 0;
             for (int j = 0; j < n->out[l]; j++) {
-                g[n->at[l] + (size_t)(i * n->out[l] + j)] = keep * p->x[l][i] * err[j];
+                g[n->at[l] + (size_t)(i * n->out[l] + j)] = p->x[l][i] * err[j];
                 below[i] += err[j] * W[n->at[l] + (size_t)(i * n->out[l] + j)];
             }
         }
         for (int i = 0; i < n->in[l] && l > 0; i++) err[i] = below[i] * slope(n->d, p->z[l - 1][i]);
     }
+    limit(n, g, diff);
 }
 
 typedef struct Memory {

@@ -156,9 +156,11 @@ Test(memory, clips_and_caps_as_written) {
     static Problem p;
     MemoryDims clipped = {.layers = 2, .chunk = 5, .normed = true, .clip = (real)0.3};
     MemoryDims capped = {.layers = 2, .chunk = 5, .normed = true, .budget = 0.35};
-    const MemoryDims both[] = {clipped, capped};
-    for (int i = 0; i < 2; i++) {
-        problem_open(&p, both[i]);
+    MemoryDims damped = {.layers = 2, .chunk = 5, .normed = true, .damped = true};
+    MemoryDims all = {.layers = 3, .chunk = 4, .damped = true, .clip = (real)0.3, .budget = 0.35};
+    const MemoryDims options[] = {clipped, capped, damped, all};
+    for (int i = 0; i < 4; i++) {
+        problem_open(&p, options[i]);
         cr_expect_leq(compare(&p), CLOSE, "option %d: off by %g", i, compare(&p));
         problem_close(&p);
     }
@@ -411,7 +413,7 @@ Test(memory, never_sees_a_later_token_or_another_document) {
     static real before[N * LD], after[N * LD];
     for (int i = 0; i < OPTION_COUNT; i++) {
         problem_open(&p, OPTIONS[i]);
-        p.d.budget = 0.5, p.d.clip = (real)0.5;
+        p.d.budget = 0.5, p.d.clip = (real)0.5, p.d.damped = true;
         real *state = numbers_copy(p.state, p.states);
         run(&p, before, state, NULL);
         for (int t = 0; t < TOKENS; t++) {

@@ -95,3 +95,18 @@ Test(vmath, row_dot_takes_any_length_and_does_not_overflow) {
     const real large[2] = {(real)1e30, (real)1e30};
     cr_assert_float_eq(row_dot(large, large, 2) / 2e60, 1, 1e-6);
 }
+
+Test(vmath, normal_below_is_the_distribution_function) {
+    double worst = 0, before = 0;
+    for (int i = -200000; i <= 200000; i++) {
+        real x = (real)(i * 1e-4);
+        real got = real_normal_below(x, real_exp(-(real)0.5 * x * x));
+        worst = fmax(worst, fabs((double)got - 0.5 * erfc(-(double)x * sqrt(0.5))));
+        cr_assert_geq((double)got, before - 2e-7, "at %g", (double)x);
+        before = (double)got;
+    }
+    cr_assert_leq(worst, 2e-7, "off by %g", worst);
+    cr_assert_eq(real_normal_below((real)INFINITY, 0), 1);
+    cr_assert_eq(real_normal_below((real)-INFINITY, 0), 0);
+    cr_assert(isnan(real_normal_below((real)NAN, (real)NAN)));
+}
