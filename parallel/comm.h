@@ -41,8 +41,8 @@ void comm_check_same(Comm *comm, uint64_t hash, const char *what);
     X(COMM_BYTES, "text, checkpoints")                                                             \
     X(COMM_GRADIENTS, "gradients, reduced over dp x sp")                                           \
     X(COMM_WEIGHTS, "updated weights, gathered over dp x sp")                                      \
-    X(COMM_STATE, "states of linear layers, forward (sp)")                                         \
-    X(COMM_DSTATE, "states of linear layers, backward (sp)")                                       \
+    X(COMM_STATE, "states of recurrent layers, forward (sp)")                                      \
+    X(COMM_DSTATE, "states of recurrent layers, backward (sp)")                                    \
     X(COMM_KV, "keys and values, forward (sp)")                                                    \
     X(COMM_KV_AGAIN, "keys and values, gathered again in backward (sp)")                           \
     X(COMM_DKV, "gradients of keys and values (sp)")                                               \

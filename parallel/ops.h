@@ -14,6 +14,12 @@ Tensor *op_seq_lightning(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tenso
 Tensor *op_seq_attention(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tensor *v,
                          const SeqInfo *seq, const AttentionArgs *a);
 
+// --- seq_chain.c: the same for states that are handed on from rank to rank ---
+Tensor *op_seq_memory(Tape *tp, const Mesh *mesh, Tensor *const in[8], const SeqInfo *seq,
+                      const MemoryDims *options, real *state);
+Tensor *op_seq_conv(Tape *tp, const Mesh *mesh, Tensor *x, Tensor *weight, const SeqInfo *seq,
+                    real *tail);
+
 // --- tensor_ops.c: the tp axis (Shoeybi et al. 2019, arXiv:1909.08053) ---
 // Into a split linear map: y = x; dx = sum over ranks of dy.
 Tensor *op_tp_enter(Tape *tp, const Mesh *mesh, Tensor *x);

@@ -206,6 +206,10 @@ static void gathered_node(Tape *tp, const Node *n) {
     KvBuffers kv = buffers_take(tp, i, rows > packed ? rows : packed),
               dkv = buffers_take(tp, i, rows);
     real *halo = i->dims.window > 0 ? tape_scratch(tp, packed * width) : NULL;
+    Tensor *more_k = n->in[3], *more_v = more_k != NULL ? n->in[4] : NULL;
+    real *dmore_k = more_k != NULL ? tape_grad(tp, more_k) : NULL;
+    real *dmore_v = more_k != NULL ? tape_grad(tp, more_v) : NULL;
+    real *room = more_k != NULL ? tape_scratch(tp, attention_more_reals(&d, more_k)) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (tape_is_dry(tp)) return;
     kv_pack(mine, k, v);
@@ -215,10 +219,14 @@ static void gathered_node(Tape *tp, const Node *n) {
     d.ld_dk = d.ld_dv = (int)width;
     attention_backward(dq, dkv.by_row, dkv.by_row + half, n->out[0]->grad, n->out[0]->data,
                        n->saved[0], q->data, kv.by_row, kv.by_row + half, scratch, &d);
+    if (more_k != NULL)
+        attention_more_backward(dq, dmore_k, dmore_v, room, n->out[0]->grad, n->out[0]->data,
+                                n->saved[0], q->data, more_k, more_v, &d);
     rows_scatter(i, &dkv, &g, kv.by_rank);
 }
 
-Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v) {
+static Tensor *gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v,
+                        const AttentionArgs *a) {
     AttentionDims d = dims_gathered(i);
     size_t width = kv_width(&d);
     Tensor *o = tape_tensor(tp, q->rows, q->cols);
@@ -226,15 +234,19 @@ Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v)
     real *mine = tape_scratch(tp, (size_t)k->rows * width);
     KvBuffers kv = buffers_take(tp, i, wanted_rows(i));
     real *halo = d.window > 0 ? tape_scratch(tp, packed_rows(i) * width) : NULL;
+    real *room =
+        a->more_keys != NULL ? tape_scratch(tp, attention_more_reals(&d, a->more_keys)) : NULL;
     real *scratch = tape_scratch(tp, attention_scratch_reals(&d, threads_chosen()));
     if (!tape_is_dry(tp)) {
         kv_pack(mine, k, v);
         rows_gather(i, COMM_KV, &kv, mine, halo);
         attention_forward(o->data, lse, q->data, kv.by_row, kv.by_row + width / 2, scratch, &d);
+        if (room != NULL)
+            attention_more(o->data, lse, room, q->data, a->more_keys, a->more_values, &d);
     }
     return tape_push(tp, &(Node){.backward = gathered_node,
                                  .out = TENSORS(o),
-                                 .in = TENSORS(q, k, v),
+                                 .in = TENSORS(q, k, v, a->more_keys, a->more_values),
                                  .saved = {lse},
                                  .info = tape_info(tp, i, sizeof *i)});
 }
@@ -243,7 +255,8 @@ Tensor *op_seq_attention(Tape *tp, const Mesh *mesh, Tensor *q, Tensor *k, Tenso
                          const SeqInfo *seq, const AttentionArgs *a) {
     if (mesh == NULL || mesh->sp == 1) return op_attention(tp, q, k, v, seq, a);
     KvInfo i = {mesh, *seq, attention_dims(q, k, v, seq, a)};
+    ASSERT(a->more_keys == NULL || a->window > 0);  // the others do not know them
     if (a->window == 0 && mesh->sp_softmax == SP_RING) return kv__ring(tp, &i, q, k, v);
     if (a->window == 0 && mesh->sp_softmax == SP_ULYSSES) return kv__ulysses(tp, &i, q, k, v);
-    return kv__gathered(tp, &i, q, k, v);
+    return gathered(tp, &i, q, k, v, a);
 }

@@ -26,6 +26,5 @@ size_t kv_width(const AttentionDims *d);                                // of a 
 void kv_pack(real *restrict out, const Tensor *k, const Tensor *v);     // (N, width)
 void kv_add(const KvGrads *g, const real *rows, int first, int count);  // to tokens first..
 
-Tensor *kv__gathered(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v);
 Tensor *kv__ring(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v);
 Tensor *kv__ulysses(Tape *tp, const KvInfo *i, Tensor *q, Tensor *k, Tensor *v);
