@@ -68,5 +68,8 @@ char *config_dump_fixed(const Config *c);  // without KEY_FREE
 // `capacity` bytes.
 int config_diff(const char *dump_a, const char *dump_b, char *out, size_t capacity);
 
+// One field of a section's struct from its text, as a file would give it. E_USAGE names `where`.
+Status config_set_field(void *section, const Field *f, const char *text, const char *where) CHECKED;
+
 typedef enum { HELP_TEXT, HELP_MARKDOWN, HELP_MAN } HelpStyle;
 void config_help(const Section *sections, int count, HelpStyle style, FILE *out);

@@ -204,6 +204,10 @@ Status config__parse(void *target, const Field *f, const char *text, const char 
     return E_BUG;
 }
 
+Status config_set_field(void *section, const Field *f, const char *text, const char *where) {
+    return config__parse((char *)section + f->offset, f, text, where);
+}
+
 // Printing
 
 // Whether YAML readers of all versions take the bare word for a text: letters first, nothing

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "model/mixers/memory.h"
 #include "parallel/mesh.h"
 
 #define AT(member) offsetof(ModelConfig, member)
@@ -13,17 +14,34 @@ const Field MODEL_FIELDS[] = {
     {"model.width", CFG_INT, AT(width), 1, 1 << 20, "256", NULL, "channels C of the residual stream", "", KEY_FIXED},
     {"model.layers", CFG_INT, AT(layers), 1, MAX_LAYERS, "6", NULL, "blocks L", "", KEY_FIXED},
     {"model.heads", CFG_INT, AT(heads), 1, 4096, "4", NULL, "heads H; C is a multiple of H", "", KEY_FIXED},
-    {"model.kv_heads", CFG_INT, AT(kv_heads), 0, 4096, "0", NULL, "key/value heads of N and W layers, 0 = heads", "", KEY_FIXED},
+    {"model.kv_heads", CFG_INT, AT(kv_heads), 0, 4096, "0", NULL, "key/value heads of N, W and G layers, 0 = heads", "", KEY_FIXED},
     {"model.ffn", CFG_INT, AT(ffn), 1, 1 << 22, "704", NULL, "width of the channel mixer", "", KEY_FIXED},
     {"model.vocab", CFG_INT, AT(vocab), 0, 1 << 24, "0", NULL, "vocabulary, 0 = that of the tokenizer", "", KEY_FIXED},
-    {"model.pattern", CFG_TEXT, AT(pattern), 0, 0, "L", NULL, "mixer of each layer, repeated: L lightning, N softmax, W sliding window", "", KEY_FIXED},
-    {"model.window", CFG_INT, AT(window), 1, 1 << 24, "1024", NULL, "keys a W layer sees, itself included", "tokens", KEY_FIXED},
+    {"model.pattern", CFG_TEXT, AT(pattern), 0, 0, "L", NULL, "mixer of each layer, repeated; `sterna mixers` lists the letters", "", KEY_FIXED},
+    {"model.window", CFG_INT, AT(window), 1, 1 << 24, "1024", NULL, "keys a W or G layer sees, itself included", "tokens", KEY_FIXED},
+    {"model.persistent", CFG_INT, AT(persistent), 0, 1 << 20, "0", NULL, "learned keys and values that every token of a G layer sees", "", KEY_FIXED},
+    {"model.memory_layers", CFG_INT, AT(memory.layers), 1, MEMORY_LAYERS, "2", NULL, "matrices of the network of an M or G layer, which learns while it reads", "", KEY_FIXED},
+    {"model.memory_hidden", CFG_INT, AT(memory.hidden), 0, 1 << 20, "0", NULL, "its width between the matrices, 0 = 4 times the head's", "", KEY_FIXED},
+    {"model.memory_chunk", CFG_INT, AT(memory.chunk), 1, 1 << 20, "16", NULL, "tokens whose gradients are taken at the same weights", "tokens", KEY_FIXED},
+    {"model.memory_init_std", CFG_F64, AT(memory.init_std), 0, 10, "0.1", NULL, "standard deviation of the weights it begins each document with, before they are trained", "", KEY_FIXED},
+    {"model.memory_activation", CFG_TEXT, AT(memory.activation), 0, 0, "gelu", "gelu|silu", "between its matrices", "", KEY_FIXED},
+    {"model.memory_net", CFG_TEXT, AT(memory.net), 0, 0, "auto", "auto|plain|residual", "net(x), or x + LayerNorm(net(x)); auto: residual with two matrices or more", "", KEY_FIXED},
+    {"model.memory_loss", CFG_TEXT, AT(memory.loss), 0, 0, "squared", "squared|hebbian|huber", "what it learns by, of its output for a key and the value", "", KEY_FIXED},
+    {"model.memory_huber", CFG_F64, AT(memory.huber), 1e-9, 1e9, "1", NULL, "errors beyond this count as this much (huber)", "", KEY_FIXED},
+    {"model.memory_read", CFG_TEXT, AT(memory.read), 0, 0, "inclusive", "inclusive|strict", "a token reads the weights after, or before, its own was learned", "", KEY_FIXED},
+    {"model.memory_conv", CFG_INT, AT(memory.conv), 0, 64, "4", NULL, "tokens that its convolution of queries, keys and values sees, 0 = no convolution", "tokens", KEY_FIXED},
+    {"model.memory_alpha_max", CFG_F64, AT(memory.alpha_max), 0, 1, "1", NULL, "most that a token lets it forget, 0 = nothing", "", KEY_FIXED},
+    {"model.memory_eta_max", CFG_F64, AT(memory.eta_max), 0, 0.9999, "0.95", NULL, "largest momentum, 0 = none", "", KEY_FIXED},
+    {"model.memory_theta_max", CFG_F64, AT(memory.theta_max), 0, 1e6, "0", NULL, "largest step of a token, 0 = a token's share of the chunk's limit, or 2/chunk without one", "", KEY_FIXED},
+    {"model.memory_cap", CFG_F64, AT(memory.cap), 0, 1e6, "1.5", NULL, "the steps of a chunk add up to at most this times 1 - eta_max, 0 = no limit", "", KEY_FIXED},
+    {"model.memory_damp", CFG_BOOL, AT(memory.damp), 0, 0, "true", NULL, "divide a token's gradient by what a step of 1 along it changes of its error, where that is more than 1", "", KEY_FIXED},
+    {"model.memory_clip", CFG_F64, AT(memory.clip), -1, 1e9, "-1", NULL, "norm to which a token's gradient of a matrix is clipped, 0 = off, -1 = 1 with two matrices or more", "", KEY_FIXED},
     {"model.lrpe", CFG_TEXT, AT(lrpe), 0, 0, "first", NULL, "lightning layers with LRPE: first, all, none, or numbers 0,3,7", "", KEY_FIXED},
     {"model.tied", CFG_BOOL, AT(tied), 0, 0, "true", NULL, "output projection shares the embedding", "", KEY_FIXED},
     {"model.scale_embedding", CFG_BOOL, AT(scale_embedding), 0, 0, "true", NULL, "multiply embeddings by sqrt(C) (tnl only)", "", KEY_FIXED},
     {"model.norm_eps", CFG_F64, AT(norm_eps), 1e-12, 1e-2, "1e-6", NULL, "epsilon inside the norms' root", "", KEY_FIXED},
     {"model.init_std", CFG_F64, AT(init_std), 0, 10, "0.02", NULL, "standard deviation of initial matrices", "", KEY_FIXED},
-    {"model.rope_base", CFG_F64, AT(rope_base), 1, 1e12, "10000", NULL, "base of RoPE in N and W layers", "", KEY_FIXED},
+    {"model.rope_base", CFG_F64, AT(rope_base), 1, 1e12, "10000", NULL, "base of RoPE in N, W and G layers", "", KEY_FIXED},
     {"model.pad_id", CFG_INT, AT(pad_id), -1, 1 << 24, "0", NULL, "embedding row that starts at zero and learns nothing through the lookup, -1 = none", "", KEY_FIXED},
     {"model.bos_id", CFG_INT, AT(bos_id), -1, 1 << 24, "1", NULL, "token that begins a text, -1 = none", "", KEY_FIXED},
     {"model.eos_id", CFG_INT, AT(eos_id), -1, 1 << 24, "2", NULL, "token that ends a text and each document of the corpus, -1 = none (documents end as the tokenizer has it)", "", KEY_FIXED},
@@ -109,6 +127,7 @@ static Status check_sizes(ModelConfig *m) {
              "model.heads=%d is not a multiple of model.kv_heads=%d", m->heads, m->kv_heads);
     }
     m->head_size = m->width / m->heads;
+    memory_resolve(m);
     for (int l = 0; l < m->layers; l++) {
         const MixerOps *mixer = mixer_find(m->layer[l]);
         if (mixer->check != NULL) TRY(mixer->check(m));

@@ -3,8 +3,8 @@
 // Two kinds are known: "transnormer" (TransNormerLLM) and "llama". A value that would make another
 // model than the one written here is refused by name; keys that do not change the numbers are
 // passed over. Hybrids, which Hugging Face has no names for, add keys of our own: layer_pattern,
-// window, kv_heads, rope_base. A Llama with other mixers calls itself "sterna-llama", so that no
-// other program takes it for a plain one.
+// window, kv_heads, rope_base, memory. A Llama with other mixers calls itself "sterna-llama", so
+// that no other program takes it for a plain one.
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +50,7 @@ static const IntKey COMMON_INTS[] = {
 };
 static const IntKey HYBRID_INTS[] = {
     {"window", AT(window), 1, 1 << 24, WINDOW_DEFAULT},
+    {"persistent", AT(persistent), 0, 1 << 20, 0},
     {"kv_heads", AT(kv_heads), 1, MAX_WIDTH, 0},
 };
 // clang-format on
@@ -225,7 +226,7 @@ static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
     if (hybrid) {
         TRY(read_pattern(m, top, "N"));
         TRY(read_lrpe(m, top));
-        TRY(read_ints(m, top, HYBRID_INTS, 1));  // the window; kv_heads has its Llama name
+        TRY(read_ints(m, top, HYBRID_INTS, 2));  // kv_heads has its Llama name
     }
     m->scale_embedding = m->tied = false;
     TRY(json_opt_bool(&m->tied, top, "tie_word_embeddings"));
@@ -265,6 +266,7 @@ static Status read_root(ModelConfig *m, const JsonAt *top) {
         TRY(read_llama(m, top, true));
     else
         return json_refuse(&type, "transnormer or llama");
+    TRY(hf__read_memory(m, top));
     TRY(read_normalisation(m, top));
     Status st = model_config_resolve(m, NULL);  // what is left: relations between layers and sizes
     return st == OK ? OK : err_context(E_FORMAT, "%s", top->file);
@@ -306,6 +308,7 @@ static void write_lrpe(JsonOut *out, const ModelConfig *m) {
 static void write_pattern(JsonOut *out, const ModelConfig *m) {
     jsonout_text_n(out, "layer_pattern", m->layer, (size_t)m->layers);
     jsonout_int(out, "window", m->window);
+    if (m->persistent > 0) jsonout_int(out, "persistent", m->persistent);
 }
 
 static void write_transnormer(JsonOut *out, const ModelConfig *m) {
@@ -362,6 +365,7 @@ char *model_config_write_hf(const ModelConfig *m, const char *dtype) {
         write_llama(&out, m);
     else
         write_transnormer(&out, m);
+    hf__write_memory(&out, m);
     if (m->max_positions > 0) jsonout_int(&out, "max_position_embeddings", m->max_positions);
     hf__write_ids(&out, m);
     jsonout_bool(&out, "tie_word_embeddings", m->tied);

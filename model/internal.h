@@ -21,6 +21,10 @@ const Preset *preset_find(const char *name);  // NULL: unknown
 Status hf__read_ids(ModelConfig *m, const JsonAt *top, bool assumed) CHECKED;
 void hf__write_ids(JsonOut *out, const ModelConfig *m);
 
+// --- hf_memory.c: the neural memory in config.json, one object with the keys of model.memory_* ---
+Status hf__read_memory(ModelConfig *m, const JsonAt *top) CHECKED;  // E_FORMAT names key and value
+void hf__write_memory(JsonOut *out, const ModelConfig *m);  // nothing where no layer has one
+
 struct DecodeState {
     const Model *model;
     int B;

@@ -13,18 +13,32 @@ enum { MAX_LAYERS = 256, MAX_ENDS = 16 };
 
 typedef enum { FAMILY_TNL, FAMILY_LLAMA } Family;
 
+// The neural memory of M and G layers, as configured; docs/maths.md 17 has the formulas.
+typedef struct MemoryConfig {
+    int layers, hidden, chunk;  // matrices of the network; between them, 0: 4 D; tokens
+    int conv;                   // tokens that its convolution sees, 0: no convolution
+    Text activation, net, loss, read;
+    double init_std, huber, alpha_max, eta_max;
+    double theta_max;  // 0: chosen
+    double cap;        // of a chunk's step, 0: off
+    bool damp;         // steps by what they would change
+    double clip;       // of a token's gradient, 0: off, -1: chosen
+} MemoryConfig;
+
 // As configured (table in config.c). Text fields are resolved by model_config_resolve.
 typedef struct ModelConfig {
-    Text preset;           // "" or a name of presets.c; its values are defaults for the rest
-    Text family;           // tnl | llama
-    int width;             // C
-    int layers;            // L
-    int heads;             // H
-    int kv_heads;          // of N and W layers; 0: heads
-    int ffn;               // F
-    int vocab;             // V
-    Text pattern;          // one letter a layer, repeated: L lightning, N softmax, W sliding window
-    int window;            // of W layers, keys i-window+1..i
+    Text preset;     // "" or a name of presets.c; its values are defaults for the rest
+    Text family;     // tnl | llama
+    int width;       // C
+    int layers;      // L
+    int heads;       // H
+    int kv_heads;    // of N and W layers; 0: heads
+    int ffn;         // F
+    int vocab;       // V
+    Text pattern;    // one letter a layer, repeated: letters of the mixer table
+    int window;      // of W layers, keys i-window+1..i
+    int persistent;  // of G layers, learned keys that every token sees
+    MemoryConfig memory;
     Text lrpe;             // "first", "all", "none", or comma-separated layer numbers
     bool tied;             // output projection = embedding
     bool scale_embedding;  // times sqrt(C)

@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const MixerOps MIXER_LIGHTNING, MIXER_SOFTMAX, MIXER_WINDOW;
-static const MixerOps *const MIXERS[] = {&MIXER_LIGHTNING, &MIXER_SOFTMAX, &MIXER_WINDOW, NULL};
+extern const MixerOps MIXER_LIGHTNING, MIXER_SOFTMAX, MIXER_WINDOW, MIXER_MEMORY, MIXER_GATED;
+static const MixerOps *const MIXERS[] = {&MIXER_LIGHTNING, &MIXER_SOFTMAX, &MIXER_WINDOW,
+                                         &MIXER_MEMORY,    &MIXER_GATED,   NULL};
 static const MixerOps *const *in_use = MIXERS;
 
 const MixerOps *const *mixers(void) {

@@ -26,6 +26,7 @@ typedef struct MixerCosts {
 struct MixerOps {
     char letter;
     const char *name;
+    bool memory;        // it has a neural memory: the keys model.memory_* are about it
     const char *mixes;  // which tokens a token sees, and how
     // Do the sizes, and shares of the heads on these axes, fit? model: E_USAGE names the keys.
     Status (*check)(const ModelConfig *m);          // NULL: always

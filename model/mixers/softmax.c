@@ -1,37 +1,46 @@
 // N and W: causal softmax attention with RoPE and grouped-query heads, over the whole document or a
 // sliding window. Inside a TransNormerLLM: no gate and no output norm (docs/maths.md, hybrids).
+#include "model/mixers/softmax.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "model/internal.h"
-#include "model/mixers/kvcache.h"
 #include "parallel/mesh.h"
-
-enum { Q, K, V, O, PROJECTIONS };
 
 // What a layer keeps.
 typedef struct Own {
-    int row[PROJECTIONS];  // of its parameters
-    int window;            // keys a token sees, itself included; 0: all
+    SoftmaxPart part;
+    int out;  // row of its parameter
 } Own;
 
-static int add_projection(Model *m, const Layer *layer, int which, const int dim[2]) {
-    static const char *const PART[PROJECTIONS] = {"q_proj.weight", "k_proj.weight", "v_proj.weight",
-                                                  "o_proj.weight"};
+static int add_row(Model *m, const Layer *layer, const char *part, const int dim[2], int axis) {
     char name[PARAM_NAME_BYTES];
-    layer_param_name(name, sizeof name, m, layer->index, PART[which]);
-    return params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std,
-                            which == O ? 1 : 0, 1);
+    layer_param_name(name, sizeof name, m, layer->index, part);
+    return params_add_split(&m->params, name, 2, dim, INIT_NORMAL, m->cfg.init_std, axis, 1);
+}
+
+int softmax_add_out(Model *m, const Layer *layer) {
+    return add_row(m, layer, "o_proj.weight", (int[]){m->cfg.width, m->cfg.width}, 1);
+}
+
+void softmax_part_open(SoftmaxPart *p, Model *m, const Layer *layer, int window, int persistent) {
+    int C = m->cfg.width, kv = m->cfg.kv_heads * m->cfg.head_size;
+    *p = (SoftmaxPart){.window = window, .keys = -1, .values = -1};
+    p->q = add_row(m, layer, "q_proj.weight", (int[]){C, C}, 0);
+    p->k = add_row(m, layer, "k_proj.weight", (int[]){kv, C}, 0);
+    p->v = add_row(m, layer, "v_proj.weight", (int[]){kv, C}, 0);
+    if (persistent == 0) return;
+    p->keys = add_row(m, layer, "persistent_k", (int[]){persistent, kv}, 1);
+    p->values = add_row(m, layer, "persistent_v", (int[]){persistent, kv}, 1);
 }
 
 static Status layer_open(Model *m, Layer *layer, int window) {
-    int C = m->cfg.width, kv = m->cfg.kv_heads * m->cfg.head_size;
     Own *own = layer->own = malloc(sizeof *own);
     if (own == NULL) FAIL(E_NOMEM, "", "out of memory");
-    own->window = window;
-    for (int i = 0; i < PROJECTIONS; i++)
-        own->row[i] = add_projection(m, layer, i, (int[]){i == K || i == V ? kv : C, C});
-    layer->late = own->row[Q];
+    softmax_part_open(&own->part, m, layer, window, 0);
+    own->out = softmax_add_out(m, layer);
+    layer->late = own->part.q;
     return OK;
 }
 
@@ -48,13 +57,14 @@ static void layer_close(Layer *layer) {
 
 // ---- what fits ---------------------------------------------------------------------------------
 
-static Status check_head(const ModelConfig *m) {
+Status softmax_check(const ModelConfig *m) {
     if (m->head_size % 2 == 0) return OK;
     FAIL(E_USAGE, "RoPE rotates pairs of channels",
-         "model.width/model.heads=%d is odd, but model.pattern has N or W layers", m->head_size);
+         "model.width/model.heads=%d is odd, but model.pattern has layers with attention",
+         m->head_size);
 }
 
-static bool fits_tp(const ModelConfig *m, int tp) {
+bool softmax_fits_tp(const ModelConfig *m, int tp) {
     return m->kv_heads % tp == 0;
 }
 
@@ -80,7 +90,8 @@ static Status check_ulysses(const ModelConfig *m, const Mesh *mesh) {
 
 // docs/parallelism.md, of the rank with the largest chunk: [k | v] of its own rows, or of what is
 // passed on.
-static void exchange_costs(MixerCosts *c, const Model *m, const Own *own, int T, double width) {
+static void exchange_costs(MixerCosts *c, const Model *m, const SoftmaxPart *own, int T,
+                           double width) {
     const Mesh *mesh = m->mesh;
     double chunk = (double)split_count((size_t)T, mesh->sp, 0), S = mesh->sp;
     double halo = own->window - 1 < T ? own->window - 1 : T;
@@ -98,50 +109,64 @@ static void exchange_costs(MixerCosts *c, const Model *m, const Own *own, int T,
 }
 
 // A score and its part of the output are 2 D each for every key.
-static void softmax_costs(MixerCosts *c, const Model *m, const Layer *layer, int T) {
-    const Own *own = layer->own;
+void softmax_part_costs(MixerCosts *c, const Model *m, const SoftmaxPart *own, int T) {
     double D = m->cfg.head_size, width = 2.0 * kv_heads_here(m) * D * sizeof(real);
     double seen = own->window > 0 && own->window < T ? own->window : T;
     *c = (MixerCosts){.flops = 4 * heads_here(m) * D * seen, .state = seen * width};
     if (m->mesh != NULL && m->mesh->sp > 1) exchange_costs(c, m, own, T, width);
 }
 
+static void softmax_costs(MixerCosts *c, const Model *m, const Layer *layer, int T) {
+    softmax_part_costs(c, m, &((const Own *)layer->own)->part, T);
+}
+
 // ---- the layer ---------------------------------------------------------------------------------
 
-static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
+Tensor *softmax_part_mix(const MixerRun *run, const SoftmaxPart *p, Tensor *x, KvCache *cache) {
     Tape *tp = run->tp;
-    const Own *own = run->layer->own;
     const int l = run->layer->index;
     Param *rows = run->m->params.rows;
 
-    Tensor *q = op_linear(tp, x, tape_param(tp, &rows[own->row[Q]]));
-    Tensor *k = op_linear(tp, x, tape_param(tp, &rows[own->row[K]]));
-    Tensor *v = op_linear(tp, x, tape_param(tp, &rows[own->row[V]]));
+    Tensor *q = op_linear(tp, x, tape_param(tp, &rows[p->q]));
+    Tensor *k = op_linear(tp, x, tape_param(tp, &rows[p->k]));
+    Tensor *v = op_linear(tp, x, tape_param(tp, &rows[p->v]));
     int H = heads_here(run->m), Hk = kv_heads_here(run->m);
     q = op_rope(tp, q, run->seq, run->m->cfg.rope_base, H);
     k = op_rope(tp, k, run->seq, run->m->cfg.rope_base, Hk);
     tape_site(tp, SITE_QUERY, l, q);
     tape_site(tp, SITE_KEY, l, k);
     tape_site(tp, SITE_VALUE, l, v);
-    AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = own->window};
+    AttentionArgs args = {.heads = H, .kv_heads = Hk, .window = p->window};
+    if (p->keys >= 0) args.more_keys = tape_param(tp, &rows[p->keys]);
+    if (p->keys >= 0) args.more_values = tape_param(tp, &rows[p->values]);
     Tensor *o;
-    if (run->state == NULL) {
+    if (cache == NULL) {
         o = op_seq_attention(tp, run->m->mesh, q, k, v, run->seq, &args);
     } else {
         const SeqInfo *s = run->seq;
-        if (!tape_is_dry(tp)) kvcache_append(run->state, k->data, v->data, s->B, s->T);
-        CacheView view = kvcache_view(run->state);
+        if (!tape_is_dry(tp)) kvcache_append(cache, k->data, v->data, s->B, s->T);
+        CacheView view = kvcache_view(cache);
         o = op_attention_cached(tp, q, &view, run->seq, &args);
     }
     tape_site(tp, SITE_HEAD_OUT, l, o);
-    return op_tp_sum(tp, run->m->mesh, op_linear(tp, o, tape_param(tp, &rows[own->row[O]])));
+    return o;
+}
+
+static Tensor *softmax_mix(const MixerRun *run, Tensor *x) {
+    const Own *own = run->layer->own;
+    Tensor *o = softmax_part_mix(run, &own->part, x, run->state);
+    Tensor *out = tape_param(run->tp, &run->m->params.rows[own->out]);
+    return op_tp_sum(run->tp, run->m->mesh, op_linear(run->tp, o, out));
+}
+
+KvCache *softmax_cache_open(const Model *m, const SoftmaxPart *p, int B) {
+    return kvcache_open(B, kv_heads_here(m) * m->cfg.head_size, p->window);
 }
 
 // ---- decode state: the cache, as the table calls it ---------------------------------------------
 
 static void *state_open(const Model *m, const Layer *layer, int B) {
-    const Own *own = layer->own;
-    return kvcache_open(B, kv_heads_here(m) * m->cfg.head_size, own->window);
+    return softmax_cache_open(m, &((const Own *)layer->own)->part, B);
 }
 static void state_close(void *state) {
     kvcache_close(state);
@@ -166,11 +191,11 @@ static Status state_load_row(void *state, int row, const char *from, size_t byte
 }
 
 #define SOFTMAX_ROW                                                                                \
-    .check = check_head, .fits_tp = fits_tp, .close = layer_close, .forward = softmax_mix,         \
-    .costs = softmax_costs, .state_open = state_open, .state_close = state_close,                  \
-    .state_reserve = state_reserve, .state_copy_row = state_copy_row, .state_bytes = state_bytes,  \
-    .state_row_bytes = state_row_bytes, .state_save_row = state_save_row,                          \
-    .state_load_row = state_load_row
+    .check = softmax_check, .fits_tp = softmax_fits_tp, .close = layer_close,                      \
+    .forward = softmax_mix, .costs = softmax_costs, .state_open = state_open,                      \
+    .state_close = state_close, .state_reserve = state_reserve, .state_copy_row = state_copy_row,  \
+    .state_bytes = state_bytes, .state_row_bytes = state_row_bytes,                                \
+    .state_save_row = state_save_row, .state_load_row = state_load_row
 
 const MixerOps MIXER_SOFTMAX = {.letter = 'N',
                                 .name = "softmax",

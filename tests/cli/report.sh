@@ -131,8 +131,8 @@ says '16 sequences of 64 on 2 ranks' dp2.log
 # A state is heads x key channels x value channels of each of 16 rows: 2 x 16 x 16, and twice the key channels in the first
 # layer (LRPE); two linear layers, forward and backward. Keys and values of a chunk: 16 rows of 32 tokens, 2 x 16 channels.
 train 2 sp2 parallel.sp=2
-wanted sp2 'states of linear layers, forward' 12 $((6 * 16 * 2 * 16 * 16 * 3 * real))
-wanted sp2 'states of linear layers, backward' 12 $((6 * 16 * 2 * 16 * 16 * 3 * real))
+wanted sp2 'states of recurrent layers, forward' 12 $((6 * 16 * 2 * 16 * 16 * 3 * real))
+wanted sp2 'states of recurrent layers, backward' 12 $((6 * 16 * 2 * 16 * 16 * 3 * real))
 wanted sp2 'keys and values, forward' 6 $((6 * 16 * 32 * 2 * 16 * real))
 says '16 sequences of 64 on 2 ranks (dp 1 x sp 2 x tp 1)' sp2.log
 

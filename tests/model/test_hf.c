@@ -331,3 +331,37 @@ Test(hf_config, the_normalisation_of_texts_is_kept_by_its_name) {
     expect_refused(LLAMA(",\"text_normalisation\":\"a name that is longer than thirty-one bytes\""),
                    "text_normalisation", "longer", "a name");
 }
+
+// ---- the neural memory -------------------------------------------------------------------------
+
+#define MEMORY(keys)                                                                               \
+    "{\"model_type\":\"sterna-llama\",\"vocab_size\":64,\"hidden_size\":12,"                       \
+    "\"num_hidden_layers\":2,\"num_attention_heads\":3,\"intermediate_size\":20,"                  \
+    "\"linear_use_lrpe_list\":[0,0],\"layer_pattern\":\"MW\",\"memory\":" keys "}"
+
+Test(hf_config, a_memory_is_written_in_full_and_read_back) {
+    ModelConfig m = read_ok(MEMORY("{\"chunk\":7,\"loss\":\"huber\",\"huber\":0.3}"));
+    cr_assert(m.memory.chunk == 7 && m.memory.huber == 0.3 && m.memory.layers == 2);
+    cr_assert_str_eq(m.memory.net, "residual");
+    cr_assert(m.memory.hidden == 16 && m.memory.clip == 1, "what was to be chosen is");
+    cr_assert_float_eq(m.memory.theta_max, 1.5 * (1 - 0.95) / 7, 1e-15);
+    char *text = model_config_write_hf(&m, NULL);
+    ModelConfig back = read_ok(text);
+    cr_assert_eq(memcmp(&back.memory, &m.memory, sizeof m.memory), 0);
+    char *again = model_config_write_hf(&back, NULL);
+    cr_assert_str_eq(text, again);
+    free(text), free(again);
+    m = read_ok(TNL(LRPE));
+    text = model_config_write_hf(&m, NULL);
+    cr_assert_null(strstr(text, "memory"), "models without one say nothing of it");
+    free(text);
+}
+
+Test(hf_config, a_memory_that_cannot_be_is_refused_by_name) {
+    expect_refused(MEMORY("{\"chunk\":0}"), "memory.chunk", "0", "from 1 to");
+    expect_refused(MEMORY("{\"layers\":5}"), "memory.layers", "5", "from 1 to 4");
+    expect_refused(MEMORY("{\"loss\":\"l3\"}"), "memory.loss", "l3", "squared|hebbian|huber");
+    expect_refused(MEMORY("{\"eta_max\":1}"), "memory.eta_max", "1", "0.9999");
+    expect_refused(MEMORY("{\"chunk\":\"4\"}"), "memory.chunk", "4", "");
+    expect_refused(MEMORY("[1]"), "memory", "", "an object");
+}

@@ -8,7 +8,7 @@
 #include "tests/mpi/grid_run.h"
 
 // Sizes as grid_run.c sets them.
-enum { C = 96, H = 12, D = 8, WINDOW = 70 };
+enum { C = 96, H = 12, D = 8, WINDOW = 70, HIDDEN = 10, CONV = 4 };
 
 typedef struct Costs {
     double calls[COMM_USE_COUNT], reals[COMM_USE_COUNT];  // sent to others
@@ -50,6 +50,21 @@ static void state_costs(const Pass *p, CommUse use, int place, double state) {
     if (p->m->sp_linear != SP_LASP2_SCAN) return;
     for (int d = 1; d < S; d *= 2) add(p, use, 0, place + d < S ? state : 0);
     add(p, use, rounds(S), 0);
+}
+
+// ---- states that are handed on -----------------------------------------------------------------
+
+// Records of `size` reals each, from the rank before and to the one after.
+static void chain_costs(const Pass *p, CommUse use, int place, double records, double size) {
+    int after = place < p->m->sp - 1;
+    add(p, use, records * ((place > 0) + after), after ? records * size : 0);
+}
+
+static void memory_costs(const Pass *p, CommUse use, int place) {
+    double weights = 2.0 * D * HIDDEN, record = p->heads * (3 * weights + 2);
+    double tails = 3.0 * p->heads * D * (CONV - 1);
+    chain_costs(p, use, place, p->b, record);
+    chain_costs(p, use, place, 1, p->b * tails);
 }
 
 // ---- softmax layers ----------------------------------------------------------------------------
@@ -130,6 +145,15 @@ static void layer_costs(const Pass *p, int l) {
         break;
     case 'N':
         softmax_costs(p, 2.0 * p->heads * D);
+        break;
+    case 'G':
+        window_costs(p, 2.0 * p->heads * D);
+        memory_costs(p, COMM_STATE, place);
+        memory_costs(p, COMM_DSTATE, last - place);
+        break;
+    case 'M':
+        memory_costs(p, COMM_STATE, place);
+        memory_costs(p, COMM_DSTATE, last - place);
         break;
     case 'W':
         window_costs(p, 2.0 * p->heads * D);

@@ -9,9 +9,11 @@
 #include "model/mixers/mixers.h"
 #include "parallel/reduce.h"
 
-static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 "
-                               "model.window=70 model.lrpe=first "
-                               "model.block=32 model.init_std=0.05 model.pad_id=0";
+static const char SETTINGS[] =
+    "model.width=96 model.heads=12 model.ffn=192 "
+    "model.window=70 model.lrpe=first "
+    "model.persistent=3 model.memory_chunk=16 model.memory_hidden=10 model.memory_init_std=0.3 "
+    "model.block=32 model.init_std=0.05 model.pad_id=0";
 
 // Where documents start in each row: on borders of 2, 3 and 4 even chunks and beside them; nowhere.
 static const int STARTS[ROWS][8] = {{0, 97, 98, 150, -1},
@@ -87,12 +89,13 @@ static void rows_open(Rows *r, const Mesh *mesh, bool uneven) {
 }
 
 // Each mixer of the table after the first one: "LNLW".
-static void pattern_of_table(char pattern[MAX_LAYERS + 1]) {
+static void pattern_of_table(char pattern[MAX_LAYERS + 1], bool no_memory) {
     const MixerOps *const *table = mixers();
     int n = 0;
     pattern[n++] = table[0]->letter;
     for (int i = 1; table[i] != NULL; i++) {
         CHECK(n + 2 <= MAX_LAYERS);
+        if (no_memory && table[i]->memory) continue;
         if (i > 1) pattern[n++] = table[0]->letter;
         pattern[n++] = table[i]->letter;
     }
@@ -104,7 +107,7 @@ static void config_set_all(RunConfig *cfg, const Setup *s) {
     run_config_sections(cfg, sections);
     Config *c = config_new(sections, RUN_SECTIONS);
     char text[1024], pattern[MAX_LAYERS + 1], *save = NULL;
-    pattern_of_table(pattern);
+    pattern_of_table(pattern, s->no_memory);
     snprintf(text, sizeof text,
              "%s model.layers=%d model.pattern=%s model.tied=%s model.recompute=%s model.family=%s "
              "model.kv_heads=%d model.vocab=%d "

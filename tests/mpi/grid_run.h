@@ -20,6 +20,7 @@ typedef struct Rows {
 
 typedef struct Setup {
     bool tied, uneven, recompute, llama;
+    bool no_memory;       // the pattern leaves out mixers with a neural memory
     int kv_heads, vocab;  // 0: as many as heads; V
     int steps;
 } Setup;
