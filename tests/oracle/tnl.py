@@ -295,16 +295,7 @@ class Net:
         return logits, loss
 
 
-def check(directory, path, kind):
-    m = MODELS[open(f"{directory}/name").read()]
-    weights = {k: x.astype(np.float64) for k, x in st_read(f"{directory}/model.safetensors").items()}
-    ids = st_read(f"{directory}/ids.safetensors")["input_ids"]
-    net = Net(m, weights)
-    rows = [net.row(r) for r in ids]
-    targets = ids.shape[0] * (ids.shape[1] - 1)
-    wanted = {k: g / targets for k, g in net.g.items()}
-    wanted["logits"] = np.stack([r[0] for r in rows])
-    wanted["loss"] = np.array([sum(r[1] for r in rows) / targets])
+def compare(path, wanted, kind):
     got, limit, bad, worst = st_read(path), {"f32": 5e-5, "f64": 1e-9}[kind], [], 0.0
     if sorted(got) != sorted(wanted):
         sys.exit(f"{path}: tensors {sorted(set(got) ^ set(wanted))} are on one side only")
@@ -319,6 +310,19 @@ def check(directory, path, kind):
     if bad:
         sys.exit(f"{path}: " + "; ".join(bad))
     print(f"{path}: {len(wanted)} tensors within {worst:.1e}")
+
+
+def check(directory, path, kind):
+    m = MODELS[open(f"{directory}/name").read()]
+    weights = {k: x.astype(np.float64) for k, x in st_read(f"{directory}/model.safetensors").items()}
+    ids = st_read(f"{directory}/ids.safetensors")["input_ids"]
+    net = Net(m, weights)
+    rows = [net.row(r) for r in ids]
+    targets = ids.shape[0] * (ids.shape[1] - 1)
+    wanted = {k: g / targets for k, g in net.g.items()}
+    wanted["logits"] = np.stack([r[0] for r in rows])
+    wanted["loss"] = np.array([sum(r[1] for r in rows) / targets])
+    compare(path, wanted, kind)
 
 
 if __name__ == "__main__":
