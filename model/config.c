@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "model/internal.h"
-#include "model/mixers/memory.h"
 #include "parallel/mesh.h"
 
 #define AT(member) offsetof(ModelConfig, member)
@@ -127,7 +126,6 @@ static Status check_sizes(ModelConfig *m) {
              "model.heads=%d is not a multiple of model.kv_heads=%d", m->heads, m->kv_heads);
     }
     m->head_size = m->width / m->heads;
-    memory_resolve(m);
     for (int l = 0; l < m->layers; l++) {
         const MixerOps *mixer = mixer_find(m->layer[l]);
         if (mixer->check != NULL) TRY(mixer->check(m));

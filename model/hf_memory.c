@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/internal.h"
+#include "model/mixers/memory.h"
 
 static const char PREFIX[] = "model.memory_";
 
@@ -72,12 +73,14 @@ Status hf__read_memory(ModelConfig *m, const JsonAt *top) {
 
 void hf__write_memory(JsonOut *out, const ModelConfig *m) {
     if (!has_memory(m)) return;
+    ModelConfig full = *m;
+    full.memory = memory_resolved(m);
     jsonout_open_object(out, "memory");
     for (int i = 0; i < MODEL_FIELD_COUNT; i++) {
         const Field *f = &MODEL_FIELDS[i];
         if (!is_memory(f)) continue;
         const char *name = f->key + sizeof PREFIX - 1;
-        const void *value = (const char *)m + f->offset;
+        const void *value = (const char *)&full + f->offset;
         if (f->type == CFG_INT)
             jsonout_int(out, name, *(const int *)value);
         else if (f->type == CFG_BOOL)

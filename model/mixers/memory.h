@@ -13,8 +13,8 @@ typedef struct MemoryPart {
     double most[GATE_KINDS];  // of alpha, eta, theta
 } MemoryPart;
 
-void memory_resolve(ModelConfig *m);        // what its keys leave to be chosen
-Status memory_check(const ModelConfig *m);  // E_USAGE names the keys
+MemoryConfig memory_resolved(const ModelConfig *m);  // with what its keys leave to be chosen
+Status memory_check(const ModelConfig *m);           // E_USAGE names the keys
 // Adds the rows. E_NOMEM.
 void memory_part_open(MemoryPart *p, Model *m, const Layer *layer);
 // "model.layers.3.memory.qkv_proj.weight"

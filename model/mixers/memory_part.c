@@ -18,18 +18,18 @@ static bool says(const Text text, const char *value) {
     return strcmp(text, value) == 0;
 }
 
-void memory_resolve(ModelConfig *m) {
-    MemoryConfig *c = &m->memory;
-    bool deep = c->layers > 1;
-    double budget = c->cap * (1 - c->eta_max);
-    if (c->hidden == 0) c->hidden = 4 * m->head_size;
-    if (says(c->net, "auto")) strcpy(c->net, deep ? "residual" : "plain");
-    if (c->clip < 0) c->clip = deep ? 1 : 0;
-    if (c->theta_max == 0) c->theta_max = (budget > 0 ? budget : 2) / c->chunk;
+MemoryConfig memory_resolved(const ModelConfig *m) {
+    MemoryConfig c = m->memory;
+    bool deep = c.layers > 1;
+    double budget = c.cap * (1 - c.eta_max);
+    if (c.hidden == 0) c.hidden = 4 * m->head_size;
+    if (says(c.net, "auto")) strcpy(c.net, deep ? "residual" : "plain");
+    if (c.clip < 0) c.clip = deep ? 1 : 0;
+    if (c.theta_max == 0) c.theta_max = (budget > 0 ? budget : 2) / c.chunk;
+    return c;
 }
 
-static MemoryDims options_of(const ModelConfig *m) {
-    const MemoryConfig *c = &m->memory;
+static MemoryDims options_of(const ModelConfig *m, const MemoryConfig *c) {
     return (MemoryDims){.D = m->head_size,
                         .layers = c->layers,
                         .hidden = c->hidden,
@@ -47,9 +47,9 @@ static MemoryDims options_of(const ModelConfig *m) {
 }
 
 Status memory_check(const ModelConfig *m) {
-    const MemoryConfig *c = &m->memory;
-    double size = c->layers > 1 ? c->hidden : m->head_size;
-    if (size * size * c->layers < (1 << 28)) return OK;
+    MemoryConfig c = memory_resolved(m);
+    double size = c.layers > 1 ? c.hidden : m->head_size;
+    if (size * size * c.layers < (1 << 28)) return OK;
     FAIL(E_USAGE, "a memory's state is its weights, three times",
          "model.memory_hidden=%d: a memory of more than 2^28 weights", m->memory.hidden);
 }
@@ -75,10 +75,11 @@ static void add_inner_norm(MemoryPart *p, Model *m, const Layer *layer) {
 
 void memory_part_open(MemoryPart *p, Model *m, const Layer *layer) {
     const ModelConfig *c = &m->cfg;
-    *p = (MemoryPart){.options = options_of(c)};
-    p->most[0] = c->memory.alpha_max;
-    p->most[1] = c->memory.eta_max;
-    p->most[2] = c->memory.theta_max;
+    MemoryConfig memory = memory_resolved(c);
+    *p = (MemoryPart){.options = options_of(c, &memory)};
+    p->most[0] = memory.alpha_max;
+    p->most[1] = memory.eta_max;
+    p->most[2] = memory.theta_max;
     int kinds = GATE_KINDS * p->options.layers, gates = kinds * c->heads;
     int weights = (int)memory_weights(&p->options);
     p->qkv = add_row(m, layer, "qkv_proj.weight", 2, (int[]){3 * c->width, c->width}, INIT_NORMAL,

@@ -342,12 +342,11 @@ Test(hf_config, the_normalisation_of_texts_is_kept_by_its_name) {
 Test(hf_config, a_memory_is_written_in_full_and_read_back) {
     ModelConfig m = read_ok(MEMORY("{\"chunk\":7,\"loss\":\"huber\",\"huber\":0.3}"));
     cr_assert(m.memory.chunk == 7 && m.memory.huber == 0.3 && m.memory.layers == 2);
-    cr_assert_str_eq(m.memory.net, "residual");
-    cr_assert(m.memory.hidden == 16 && m.memory.clip == 1, "what was to be chosen is");
-    cr_assert_float_eq(m.memory.theta_max, 1.5 * (1 - 0.95) / 7, 1e-15);
     char *text = model_config_write_hf(&m, NULL);
     ModelConfig back = read_ok(text);
-    cr_assert_eq(memcmp(&back.memory, &m.memory, sizeof m.memory), 0);
+    cr_assert_str_eq(back.memory.net, "residual");
+    cr_assert(back.memory.hidden == 16 && back.memory.clip == 1, "what was to be chosen is");
+    cr_assert_float_eq(back.memory.theta_max, 1.5 * (1 - 0.95) / 7, 1e-15);
     char *again = model_config_write_hf(&back, NULL);
     cr_assert_str_eq(text, again);
     free(text), free(again);
