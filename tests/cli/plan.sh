@@ -47,6 +47,7 @@ both 4 dp2.tp2 parallel.tp=2 model.kv_heads=2 model.vocab=601 model.tied=true pa
 four='model.preset=tnl-tiny model.layers=4 model.pattern=LNLW model.window=24'
 both 4 sp4.window parallel.sp=4 $four             # a window longer than a chunk
 both 4 sp2.tp2.window parallel.sp=2 parallel.tp=2 parallel.sp_softmax=ulysses parallel.sp_linear=lasp model.heads=4 $four
+both 4 sp2.tp2.memory parallel.sp=2 parallel.tp=2 ${four/LNLW/LGMW} model.persistent=3 model.memory_chunk=7
 [ "$(planned dp2.plan optimizer)" -lt "$(planned dp2.whole.plan optimizer)" ] || fail 'ZeRO-1 divides nothing'
 [ "$(planned sp2.again.plan activations)" -lt "$(planned sp2.plan activations)" ] || fail 'recomputation keeps all'
 
