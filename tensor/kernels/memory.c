@@ -102,11 +102,13 @@ static void copy_in(real *to, const real *from, int n, int ld, int D) {
         memcpy(to + (size_t)i * (size_t)D, from + (size_t)i * (size_t)ld, (size_t)D * sizeof *to);
 }
 
-// Points the piece's weights into a state.
-static void use_state(Task *t, real *state) {
+// Points the weights of the piece that begins at `at` into a state. Of a piece that begins a chunk
+// those of the chunk's start are those of now.
+static void use_state(Task *t, real *state, int at) {
+    size_t start = chunk_begins(t->d, t->row, at) ? t->weights : 0;
     for (int l = 0; l < t->d->layers; l++) {
         FastWeight *w = &t->p.w[l];
-        w->W0 = state;
+        w->W0 = state + start;
         w->W = state + t->weights;
         w->S = state + 2 * t->weights;
         state += layer_reals(t->d, l);
@@ -138,15 +140,23 @@ static void piece_load(Task *t, int at, int end) {
     }
 }
 
-// Before the piece that begins at `at`: a document's weights are the initial ones, a chunk's
-// gradients are taken at the weights of now.
-static void state_enter(const Task *t, real *state, int at) {
+// Before the piece [at, end): a document's weights are the initial ones, a chunk's gradients are
+// taken at the weights of now. Those are kept where the chunk may go on in another row.
+static void state_enter(Task *t, real *state, int at, int end) {
+    use_state(t, state, at);
     if (starts(t->d, t->row, at))
         state_begin(state, t->in->init + (size_t)t->head * t->weights, t->d);
     else if (chunk_begins(t->d, t->row, at)) {
-        memcpy(state, state + t->weights, t->weights * sizeof *state);
+        if (end == t->d->T) memcpy(state, state + t->weights, t->weights * sizeof *state);
         memset(t->spent, 0, (size_t)t->d->layers * sizeof *t->spent);
     }
+}
+
+// What a state says before the piece that begins at `at`, to come back to it: less than all where a
+// chunk begins.
+static void state_copy(const Task *t, real *to, const real *from, int at) {
+    size_t first = chunk_begins(t->d, t->row, at) ? t->weights : 0;
+    memcpy(to + first, from + first, (task_state(t->d) - first) * sizeof *to);
 }
 
 static Task task_open(const MemoryDims *d, const MemoryInputs *in, int head, real *scratch) {
@@ -163,14 +173,13 @@ static Task task_open(const MemoryDims *d, const MemoryInputs *in, int head, rea
 static void row_forward(Task *t, real *out, real *state, real *store) {
     const MemoryDims *d = t->d;
     int stretch = stretch_tokens(d), kept = -1;
-    use_state(t, state);
     for (int at = 0, end; at < d->T; at = end) {
         end = piece_end(d, t->row, at);
         if (store != NULL && at / stretch > kept) {
             kept = at / stretch;
-            memcpy(store + (size_t)kept * task_state(d), state, task_state(d) * sizeof *state);
+            state_copy(t, store + (size_t)kept * task_state(d), state, at);
         }
-        state_enter(t, state, at);
+        state_enter(t, state, at, end);
         piece_load(t, at, end);
         memory__inner(&t->p);
         memory__answer(&t->p);
@@ -237,15 +246,16 @@ static void add_out(real *to, const real *from, int n, int ld, int D) {
             to[(size_t)i * (size_t)ld + (size_t)j] += from[(size_t)i * (size_t)D + (size_t)j];
 }
 
-static void use_gradients(const Task *t, const Back *b, MemoryPieceGrads *g) {
+static void use_gradients(const Task *t, const Back *b, MemoryPieceGrads *g, int first) {
     const MemoryDims *d = t->d;
     real *at = b->dstate;
+    size_t start = chunk_begins(d, t->row, first) ? t->weights : 0;
     size_t gate = memory__gate_grads_reals(d->chunk);
     *g = (MemoryPieceGrads){.dq = b->dq, .dk = b->dk, .dv = b->dv};
     if (d->normed) g->dgain = b->g->dgain + (size_t)t->head * (size_t)d->D;
     if (d->normed) g->dshift = b->g->dshift + (size_t)t->head * (size_t)d->D;
     for (int l = 0; l < d->layers; l++) {
-        g->dW0[l] = at;
+        g->dW0[l] = at + start;
         g->dW[l] = at + t->weights;
         g->dS[l] = at + 2 * t->weights;
         at += layer_reals(d, l);
@@ -262,7 +272,7 @@ static void piece_backward(Task *t, const Back *b, int at, int end) {
     memory__answer(&t->p);
     copy_in(b->dy, b->dout + place(t, at, d->ld_o, d->D), t->p.n, d->ld_o, d->D);
     memset(b->dq, 0, 3 * (size_t)d->chunk * (size_t)d->D * sizeof(real));
-    use_gradients(t, b, &g);
+    use_gradients(t, b, &g, at);
     memory__piece_backward(&g, &t->p, b->dy, b->room);
     add_out(b->g->dq + place(t, at, b->g->ld_q, d->D), b->dq, t->p.n, b->g->ld_q, d->D);
     add_out(b->g->dk + place(t, at, b->g->ld_k, d->D), b->dk, t->p.n, b->g->ld_k, d->D);
@@ -275,13 +285,13 @@ static void piece_backward(Task *t, const Back *b, int at, int end) {
     }
 }
 
-// Backward of state_enter.
-static void state_leave(const Task *t, const Back *b, int at) {
+// Backward of state_enter: with the last piece a chunk's start may come from another row.
+static void state_leave(const Task *t, const Back *b, int at, int end) {
     size_t n = t->weights;
     real *dW0 = b->dstate, *dW = dW0 + n, *dinit = b->g->dinit + (size_t)t->head * n;
     if (!chunk_begins(t->d, t->row, at)) return;
-    for (size_t i = 0; i < n; i++) dW[i] += dW0[i];
-    memset(dW0, 0, n * sizeof *dW0);
+    for (size_t i = 0; i < n && end == t->d->T; i++) dW[i] += dW0[i];
+    if (end == t->d->T) memset(dW0, 0, n * sizeof *dW0);
     if (!starts(t->d, t->row, at)) return;
     for (size_t i = 0; i < n; i++) dinit[i] += dW[i];
     memset(dW, 0, 2 * n * sizeof *dW);
@@ -291,15 +301,13 @@ static void state_leave(const Task *t, const Back *b, int at) {
 // their gradients, from the last on.
 static void stretch_backward(Task *t, const Back *b, const real *kept, int first, int last) {
     const MemoryDims *d = t->d;
-    size_t bytes = task_state(d) * sizeof(real);
     int used = 0;
-    use_state(t, b->state);
-    memcpy(b->state, kept, bytes);
+    state_copy(t, b->state, kept, first);
     for (int at = first, end; at < last; at = end) {
         end = piece_end(d, t->row, at);
-        state_enter(t, b->state, at);
+        state_enter(t, b->state, at, end);
         if (!starts(d, t->row, at))
-            memcpy(b->slots + (size_t)used++ * task_state(d), b->state, bytes);
+            state_copy(t, b->slots + (size_t)used++ * task_state(d), b->state, at);
         if (end >= last) break;
         piece_load(t, at, end);
         memory__inner(&t->p);
@@ -307,12 +315,11 @@ static void stretch_backward(Task *t, const Back *b, const real *kept, int first
     }
     for (int end = last, at; end > first; end = at) {
         for (at = end - 1; at > first && !chunk_begins(d, t->row, at); at--) continue;
-        if (starts(d, t->row, at))
-            state_enter(t, b->state, at);
-        else
-            memcpy(b->state, b->slots + (size_t)--used * task_state(d), bytes);
+        if (!starts(d, t->row, at))
+            state_copy(t, b->state, b->slots + (size_t)--used * task_state(d), at);
+        state_enter(t, b->state, at, end);
         piece_backward(t, b, at, end);
-        state_leave(t, b, at);
+        state_leave(t, b, at, end);
     }
 }
 

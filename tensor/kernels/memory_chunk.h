@@ -55,19 +55,20 @@ void memory__gates_backward(const MemoryGates *g, MemoryGateGrads *d, real *room
                             int ld, const int offset[3]);
 
 // O (n,q) = row t: x_t W_t, or x_t W_{t-1} where strict. X (n,p), Z (n,p) keys written, D (n,q)
-// their errors. M (n,n): L * (X Z^T), room (n,q).
-void memory__read(real *O, real *M, real *room, const real *X, const real *Z, const real *D,
+// their errors. For backward: M (n,n): L * (X Z^T), X W and X S (n,q).
+void memory__read(real *O, real *M, real *XW, real *XS, const real *X, const real *Z, const real *D,
                   const FastWeight *w, const MemoryGates *g, bool strict);
 // to (n,q) = rows of D times their weights.
 void memory__scale_rows(real *to, const real *D, const real *weights, int n, int q);
 // W and S to the end of the piece, in place. room (n,q).
 void memory__write(FastWeight *w, real *room, const real *Z, const real *D, const MemoryGates *g);
 // Backward of both, at the weights before the piece. dW, dS (p,q): in, of the end; out, of the
-// start. dX (n,p) =; dZ, dD +=. M as read left it. room: memory__fast_reals(n, p, q).
+// start. dX (n,p) =; dZ, dD +=. M, XW, XS as read left them. room: memory__fast_reals(n, p, q).
 size_t memory__fast_reals(int n, int p, int q);
 void memory__fast_backward(real *dX, real *dZ, real *dD, real *dW, real *dS, MemoryGateGrads *dg,
-                           real *room, const real *dO, const real *M, const real *X, const real *Z,
-                           const real *D, const FastWeight *w, const MemoryGates *g, bool strict);
+                           real *room, const real *dO, const real *M, const real *XW,
+                           const real *XS, const real *X, const real *Z, const real *D,
+                           const FastWeight *w, const MemoryGates *g, bool strict);
 
 // ---- memory_net.c ------------------------------------------------------------------------------
 
@@ -90,11 +91,11 @@ typedef struct MemoryPiece {
     real *clipped[MEMORY_LAYERS];               // keep * err
     real *back[MEMORY_LAYERS];                  // err W0^T, before the activation's slope
     real *a[MEMORY_LAYERS], *r[MEMORY_LAYERS];  // what a layer takes from q, and gives
-    real *M[MEMORY_LAYERS];                     // (n,n)
-    real *diff;                                 // (n,D) derivative of the loss by f(k)
-    real *hat, *scale, *hat_q, *scale_q;        // (n,D) (n): LayerNorm of the network's outputs
-    real *y;                                    // (n,D)
-    real *room;                                 // what one step needs and leaves to the next
+    real *M[MEMORY_LAYERS], *aW[MEMORY_LAYERS], *aS[MEMORY_LAYERS];  // (n,n); a W and a S
+    real *diff;                           // (n,D) derivative of the loss by f(k)
+    real *hat, *scale, *hat_q, *scale_q;  // (n,D) (n): LayerNorm of the network's outputs
+    real *y;                              // (n,D)
+    real *room;                           // what one step needs and leaves to the next
 } MemoryPiece;
 size_t memory__piece_reals(const MemoryDims *d);  // of a piece of a whole chunk, all buffers
 void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch);

@@ -6,6 +6,7 @@
 
 #include "tensor/gemm.h"
 #include "tensor/kernels/memory_chunk.h"
+#include "tensor/kernels/vmath.h"
 
 // ---- gates -------------------------------------------------------------------------------------
 
@@ -140,18 +141,18 @@ static const real *row_of(const real *matrix, int n, int t) {
     return t < 0 ? NULL : matrix + (size_t)t * (size_t)n;
 }
 
-void memory__read(real *O, real *M, real *room, const real *X, const real *Z, const real *D,
+void memory__read(real *O, real *M, real *XW, real *XS, const real *X, const real *Z, const real *D,
                   const FastWeight *w, const MemoryGates *g, bool strict) {
     int n = g->n, p = w->p, q = w->q, late = strict ? 1 : 0;
-    gemm(GEMM_N, GEMM_N, n, q, p, 1, X, p, w->W, q, 0, O, q);
-    gemm(GEMM_N, GEMM_N, n, q, p, 1, X, p, w->S, q, 0, room, q);
+    gemm(GEMM_N, GEMM_N, n, q, p, 1, X, p, w->W, q, 0, XW, q);
+    gemm(GEMM_N, GEMM_N, n, q, p, 1, X, p, w->S, q, 0, XS, q);
     gemm(GEMM_N, GEMM_T, n, n, p, 1, X, p, Z, p, 0, M, n);
     for (int t = 0; t < n; t++) {
         const real *L = row_of(g->L, n, t - late);
         real a0 = t < late ? 1 : g->a0[t - late], p0 = t < late ? 0 : g->p0[t - late];
-        real *o = O + (size_t)t * (size_t)q, *m = M + (size_t)t * (size_t)n;
-        const real *s = room + (size_t)t * (size_t)q;
-        for (int j = 0; j < q; j++) o[j] = a0 * o[j] + p0 * s[j];
+        real *restrict o = O + (size_t)t * (size_t)q, *m = M + (size_t)t * (size_t)n;
+        const real *xw = XW + (size_t)t * (size_t)q, *xs = XS + (size_t)t * (size_t)q;
+        for (int j = 0; j < q; j++) o[j] = a0 * xw[j] + p0 * xs[j];
         for (int i = 0; i < n; i++) m[i] = L == NULL ? 0 : L[i] * m[i];
     }
     gemm(GEMM_N, GEMM_N, n, q, n, -1, M, n, D, q, 1, O, q);
@@ -174,9 +175,11 @@ void memory__write(FastWeight *w, real *room, const real *Z, const real *D, cons
     int n = g->n, p = w->p, q = w->q;
     real a0 = g->a0[n - 1], p0 = g->p0[n - 1], e0 = g->e0[n - 1];
     real *ls = memory__take(&room, (size_t)n);
+    real *restrict W = w->W, *restrict S = w->S;
+#pragma omp simd
     for (size_t i = 0; i < (size_t)p * (size_t)q; i++) {
-        w->W[i] = a0 * w->W[i] + p0 * w->S[i];
-        w->S[i] *= e0;
+        W[i] = a0 * W[i] + p0 * S[i];
+        S[i] *= e0;
     }
     memory__scale_rows(room, D, row_of(g->L, n, n - 1), n, q);
     gemm(GEMM_T, GEMM_N, p, q, n, -1, Z, p, room, q, 1, w->W, q);
@@ -185,27 +188,20 @@ void memory__write(FastWeight *w, real *room, const real *Z, const real *D, cons
     gemm(GEMM_T, GEMM_N, p, q, n, -1, Z, p, room, q, 1, w->S, q);
 }
 
-static double dot(const real *a, const real *b, size_t count) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 size_t memory__fast_reals(int n, int p, int q) {
     size_t c = (size_t)n, wide = (size_t)(p > q ? p : q);
     return 3 * c * c + 3 * c * wide + c;
 }
 
 // What reading with W (or S), at rows scaled by coef, gives: dX += diag(coef) dO W^T,
-// dW += X^T diag(coef) dO, and <dO_t, x_t W> into dcoef.
-static void read_backward(real *dX, real *dW, real *dcoef, real *scaled, real *product,
+// dW += X^T diag(coef) dO, and <dO_t, x_t W> into dcoef. product: X W.
+static void read_backward(real *dX, real *dW, real *dcoef, real *scaled, const real *product,
                           const real *dO, const real *X, const real *W, const real *coef, int late,
                           real first, int n, int p, int q) {
-    gemm(GEMM_N, GEMM_N, n, q, p, 1, X, p, W, q, 0, product, q);
     for (int t = 0; t < n; t++) {
         size_t at = (size_t)t * (size_t)q;
         real by = t < late ? first : coef[t - late];
-        if (t >= late) dcoef[t - late] += (real)dot(dO + at, product + at, (size_t)q);
+        if (t >= late) dcoef[t - late] += (real)row_dot(dO + at, product + at, (size_t)q);
         for (int j = 0; j < q; j++) scaled[at + (size_t)j] = by * dO[at + (size_t)j];
     }
     gemm(GEMM_N, GEMM_T, n, p, q, 1, scaled, q, W, q, 1, dX, p);
@@ -219,7 +215,7 @@ static void write_backward(real *dZ, real *dD, real *dby, real *product, real *s
     gemm(GEMM_N, GEMM_N, n, q, p, 1, Z, p, dW, q, 0, product, q);
     for (int i = 0; i < n; i++) {
         size_t at = (size_t)i * (size_t)q;
-        dby[i] -= (real)dot(product + at, D + at, (size_t)q);
+        dby[i] -= (real)row_dot(product + at, D + at, (size_t)q);
         for (int j = 0; j < q; j++) dD[at + (size_t)j] -= by[i] * product[at + (size_t)j];
     }
     memory__scale_rows(scaled, D, by, n, q);
@@ -250,8 +246,9 @@ static void inside_backward(real *dX, real *dZ, real *dD, MemoryGateGrads *dg, r
 }
 
 void memory__fast_backward(real *dX, real *dZ, real *dD, real *dW, real *dS, MemoryGateGrads *dg,
-                           real *room, const real *dO, const real *M, const real *X, const real *Z,
-                           const real *D, const FastWeight *w, const MemoryGates *g, bool strict) {
+                           real *room, const real *dO, const real *M, const real *XW,
+                           const real *XS, const real *X, const real *Z, const real *D,
+                           const FastWeight *w, const MemoryGates *g, bool strict) {
     int n = g->n, p = w->p, q = w->q, late = strict ? 1 : 0;
     size_t c = (size_t)n, all = (size_t)p * (size_t)q, last = c - 1;
     real *scaled = memory__take(&room, c * (size_t)(p > q ? p : q)),
@@ -263,13 +260,13 @@ void memory__fast_backward(real *dX, real *dZ, real *dD, real *dW, real *dS, Mem
     write_backward(dZ, dD, dg->L + last * c, product, scaled, Z, D, dW, row_of(g->L, n, n - 1), n,
                    p, q);
     write_backward(dZ, dD, dg->ls, product, scaled, Z, D, dS, ls, n, p, q);
-    dg->a0[last] += (real)dot(dW, w->W, all);
-    dg->p0[last] += (real)dot(dW, w->S, all);
-    dg->e0 += dot(dS, w->S, all);
+    dg->a0[last] += (real)row_dot(dW, w->W, all);
+    dg->p0[last] += (real)row_dot(dW, w->S, all);
+    dg->e0 += row_dot(dS, w->S, all);
     for (size_t i = 0; i < all; i++) {
         dS[i] = g->e0[last] * dS[i] + g->p0[last] * dW[i];
         dW[i] *= g->a0[last];
     }
-    read_backward(dX, dW, dg->a0, scaled, product, dO, X, w->W, g->a0, late, 1, n, p, q);
-    read_backward(dX, dS, dg->p0, scaled, product, dO, X, w->S, g->p0, late, 0, n, p, q);
+    read_backward(dX, dW, dg->a0, scaled, XW, dO, X, w->W, g->a0, late, 1, n, p, q);
+    read_backward(dX, dS, dg->p0, scaled, XS, dO, X, w->S, g->p0, late, 0, n, p, q);
 }

@@ -23,7 +23,7 @@ static size_t widest(const MemoryDims *d) {
 
 size_t memory__piece_reals(const MemoryDims *d) {
     size_t c = (size_t)d->chunk, D = (size_t)d->D, w = widest(d);
-    size_t layer = 10 * c * w + 2 * c * c + 2 * c + memory__gates_reals(d->chunk);
+    size_t layer = 12 * c * w + 2 * c * c + 2 * c + memory__gates_reals(d->chunk);
     return (size_t)d->layers * layer + 7 * c * D + 2 * c + 2 * c * w + c;
 }
 
@@ -35,9 +35,10 @@ void memory__piece_open(MemoryPiece *p, const MemoryDims *d, real *scratch) {
     p->scale = memory__take(&scratch, c);
     p->scale_q = memory__take(&scratch, c);
     for (int l = 0; l < d->layers; l++) {
-        real **const wide[] = {&p->x[l], &p->z[l], &p->err[l],   &p->clipped[l], &p->back[l],
-                               &p->a[l], &p->r[l], &p->slope[l], &p->curve[l],   &p->slope_q[l]};
-        for (int i = 0; i < 10; i++) *wide[i] = memory__take(&scratch, c * w);
+        real **const wide[] = {&p->x[l],     &p->z[l],       &p->err[l], &p->clipped[l],
+                               &p->back[l],  &p->a[l],       &p->r[l],   &p->slope[l],
+                               &p->curve[l], &p->slope_q[l], &p->aW[l],  &p->aS[l]};
+        for (int i = 0; i < 12; i++) *wide[i] = memory__take(&scratch, c * w);
         p->M[l] = memory__take(&scratch, c * c);
         p->keep[l] = memory__take(&scratch, c);
         p->norm[l] = memory__take(&scratch, c);
@@ -100,55 +101,62 @@ static void add_times(real *restrict out, const real *restrict a, const real *re
 static const double NORM_EPS = 1e-6;
 
 // hat = (o - mean) / scale, scale = sqrt(var + eps), row by row.
-static void normalise(real *hat, real *scale, const real *o, int n, int D) {
+static void normalise(real *restrict hat, real *restrict scale, const real *restrict o, int n,
+                      int D) {
     for (int t = 0; t < n; t++) {
         const real *from = o + (size_t)t * (size_t)D;
-        double mean = 0, var = 0;
-        for (int j = 0; j < D; j++) mean += (double)from[j];
-        mean /= D;
-        for (int j = 0; j < D; j++) var += ((double)from[j] - mean) * ((double)from[j] - mean);
-        scale[t] = (real)sqrt(var / D + NORM_EPS);
-        for (int j = 0; j < D; j++)
-            hat[(size_t)t * (size_t)D + (size_t)j] =
-                (real)(((double)from[j] - mean) / (double)scale[t]);
+        real *to = hat + (size_t)t * (size_t)D;
+        real mean = (real)(row_sum(from, (size_t)D) / D);
+        for (int j = 0; j < D; j++) to[j] = from[j] - mean;
+        double root = sqrt(row_dot(to, to, (size_t)D) / D + NORM_EPS);
+        real over = (real)(1 / root);
+        scale[t] = (real)root;
+        for (int j = 0; j < D; j++) to[j] *= over;
     }
 }
 
 // out = LayerNorm's backward of g = r * gain: (g - mean g - hat mean(g hat)) / scale.
-static void normalise_backward(real *out, const real *r, const real *gain, const real *hat,
-                               const real *scale, int n, int D) {
+static void normalise_backward(real *restrict out, const real *restrict r,
+                               const real *restrict gain, const real *restrict hat,
+                               const real *restrict scale, int n, int D) {
     for (int t = 0; t < n; t++) {
         size_t at = (size_t)t * (size_t)D;
-        double mean = 0, along = 0;
-        for (int j = 0; j < D; j++) {
-            double g = (double)r[at + (size_t)j] * (double)gain[j];
-            mean += g;
-            along += g * (double)hat[at + (size_t)j];
-        }
-        for (int j = 0; j < D; j++) {
-            double g = (double)r[at + (size_t)j] * (double)gain[j];
-            out[at + (size_t)j] =
-                (real)((g - mean / D - (double)hat[at + (size_t)j] * along / D) / (double)scale[t]);
-        }
+        real *to = out + at, over = 1 / scale[t];
+        times(to, r + at, gain, (size_t)D);
+        real mean = (real)(row_sum(to, (size_t)D) / D);
+        real along = (real)(row_dot(to, hat + at, (size_t)D) / D);
+        for (int j = 0; j < D; j++) to[j] = (to[j] - mean - hat[at + (size_t)j] * along) * over;
     }
 }
 
 // ---- forward -----------------------------------------------------------------------------------
 
+// out = x + gain * hat + shift, row by row.
+static void affine(real *restrict out, const real *restrict x, const real *restrict hat,
+                   const MemoryPiece *p, int n) {
+    int D = p->d->D;
+    const real *gain = p->gain, *shift = p->shift;
+    for (int t = 0; t < n; t++) {
+        size_t at = (size_t)t * (size_t)D;
+#pragma omp simd
+        for (int j = 0; j < D; j++)
+            out[at + (size_t)j] = x[at + (size_t)j] + gain[j] * hat[at + (size_t)j] + shift[j];
+    }
+}
+
 // f(k) less v, or what another loss makes of it: the derivative of the loss by f(k).
 static void loss_slope(MemoryPiece *p) {
     const MemoryDims *d = p->d;
-    const real *o = p->z[d->layers - 1];
-    for (int t = 0; t < p->n; t++) {
-        for (int j = 0; j < d->D; j++) {
-            size_t at = (size_t)t * (size_t)d->D + (size_t)j;
-            real f = p->gain != NULL ? p->k[at] + p->gain[j] * p->hat[at] + p->shift[j] : o[at];
-            real diff = d->loss == MEMORY_HEBBIAN ? -p->v[at] : f - p->v[at];
-            if (d->loss == MEMORY_HUBER && diff > d->huber) diff = d->huber;
-            if (d->loss == MEMORY_HUBER && diff < -d->huber) diff = -d->huber;
-            p->diff[at] = diff;
-        }
-    }
+    size_t count = (size_t)p->n * (size_t)d->D;
+    real *restrict diff = p->diff;
+    const real *v = p->v;
+    if (p->gain != NULL)
+        affine(diff, p->k, p->hat, p, p->n);
+    else
+        memcpy(diff, p->z[d->layers - 1], count * sizeof *diff);
+    for (size_t i = 0; i < count; i++) diff[i] = d->loss == MEMORY_HEBBIAN ? -v[i] : diff[i] - v[i];
+    for (size_t i = 0; i < count && d->loss == MEMORY_HUBER; i++)
+        diff[i] = diff[i] > d->huber ? d->huber : diff[i] < -d->huber ? -d->huber : diff[i];
 }
 
 // |x| |err| of each token of a layer: the norm of its gradient x^T err.
@@ -216,8 +224,8 @@ void memory__answer(MemoryPiece *p) {
     int n = p->n, top = d->layers - 1;
     memcpy(p->a[0], p->q, (size_t)n * (size_t)d->D * sizeof(real));
     for (int l = 0; l <= top; l++) {
-        memory__read(p->r[l], p->M[l], p->room, p->a[l], p->x[l], p->clipped[l], &p->w[l], &p->g[l],
-                     d->strict);
+        memory__read(p->r[l], p->M[l], p->aW[l], p->aS[l], p->a[l], p->x[l], p->clipped[l],
+                     &p->w[l], &p->g[l], d->strict);
         if (l < top)
             activate(d, p->a[l + 1], p->slope_q[l], NULL, p->r[l], (size_t)n * (size_t)p->w[l].q);
     }
@@ -226,8 +234,7 @@ void memory__answer(MemoryPiece *p) {
         return;
     }
     normalise(p->hat_q, p->scale_q, p->r[top], n, d->D);
-    for (int i = 0; i < n * d->D; i++)
-        p->y[i] = p->q[i] + p->gain[i % d->D] * p->hat_q[i] + p->shift[i % d->D];
+    affine(p->y, p->q, p->hat_q, p, n);
 }
 
 void memory__learn(MemoryPiece *p) {
@@ -276,10 +283,16 @@ static void answer_backward(MemoryPieceGrads *g, const MemoryPiece *p, real *out
         memcpy(out, dy, (size_t)n * (size_t)D * sizeof(real));
         return;
     }
-    for (int i = 0; i < n * D; i++) {
-        g->dq[i] += dy[i];
-        g->dgain[i % D] += dy[i] * p->hat_q[i];
-        g->dshift[i % D] += dy[i];
+    for (int t = 0; t < n; t++) {
+        const real *dyt = dy + (size_t)t * (size_t)D, *hat = p->hat_q + (size_t)t * (size_t)D;
+        real *restrict dq = g->dq + (size_t)t * (size_t)D;
+        real *restrict dgain = g->dgain, *restrict dshift = g->dshift;
+#pragma omp simd
+        for (int j = 0; j < D; j++) {
+            dq[j] += dyt[j];
+            dgain[j] += dyt[j] * hat[j];
+            dshift[j] += dyt[j];
+        }
     }
     normalise_backward(out, dy, p->gain, p->hat_q, p->scale_q, n, D);
 }
@@ -293,8 +306,8 @@ static void reads_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room
     for (int l = d->layers - 1; l >= 0; l--) {
         int in = p->w[l].p, out = p->w[l].q;
         memory__fast_backward(da, room->dx[l], room->derr[l], g->dW[l], g->dS[l], &g->g[l],
-                              room->rest, dread, p->M[l], p->a[l], p->x[l], p->clipped[l], &p->w[l],
-                              &p->g[l], d->strict);
+                              room->rest, dread, p->M[l], p->aW[l], p->aS[l], p->a[l], p->x[l],
+                              p->clipped[l], &p->w[l], &p->g[l], d->strict);
         if (l > 0) times(dread, da, p->slope_q[l - 1], n * (size_t)in);
         for (size_t i = 0; i < n * (size_t)in && l == 0; i++) g->dq[i] += da[i];
         for (size_t i = 0; i < n * (size_t)out; i++)
@@ -321,47 +334,48 @@ static void errors_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *roo
 }
 
 // One row of LayerNorm's backward, differentiated: err = LNb(diff * gain; hat, scale). Adds to
-// ddiff, dhat and dgain; returns what flows into the scale.
+// dgain, stores ddiff and dhat; returns what flows into the scale.
 static double second_row(MemoryPieceGrads *g, const MemoryPiece *p, const Room *room,
-                         const real *derr, const real *err, int t) {
-    int D = p->d->D;
-    size_t at = (size_t)t * (size_t)D;
+                         const real *restrict derr, const real *restrict err, int t) {
+    size_t D = (size_t)p->d->D, at = (size_t)t * D;
     const real *hat = p->hat + at, *diff = p->diff + at, *d = derr + at;
-    double s = (double)p->scale[t], along = 0, mean = 0, m = 0, ds = 0;
-    for (int j = 0; j < D; j++) {
-        along += (double)diff[j] * (double)p->gain[j] * (double)hat[j];
-        mean += (double)d[j] / s;
-        m -= (double)d[j] / s * (double)hat[j];
-        ds -= (double)d[j] * (double)err[at + (size_t)j] / s;
+    real *dhat = room->dhat + at, *ddiff = room->ddiff + at, over = 1 / p->scale[t];
+    times(ddiff, diff, p->gain, D);  // what LNb takes, until it is replaced
+    real along = (real)(row_dot(ddiff, hat, D) / (double)D);
+    real mean = (real)(row_sum(d, D) / (double)D) * over;
+    real m = -(real)(row_dot(d, hat, D)) * over;
+    real share = m / (real)D;
+    for (size_t j = 0; j < D; j++) {
+        real u = d[j] * over, dgrad = u - mean + share * hat[j];
+        dhat[j] = share * ddiff[j] - u * along;
+        ddiff[j] = dgrad * p->gain[j];
+        g->dgain[j] += dgrad * diff[j];
     }
-    along /= D;
-    mean /= D;
-    for (int j = 0; j < D; j++) {
-        double u = (double)d[j] / s, grad = (double)diff[j] * (double)p->gain[j];
-        double dgrad = u - mean + m * (double)hat[j] / D;
-        room->dhat[at + (size_t)j] = (real)(m * grad / D - u * along);
-        room->ddiff[at + (size_t)j] = (real)(dgrad * (double)p->gain[j]);
-        g->dgain[j] += (real)(dgrad * (double)diff[j]);
-    }
-    return ds;
+    return -row_dot(d, err + at, D) * (double)over;
 }
 
 // Through the loss's slope, into v and f(k): with a norm into k, gain, shift and hat; without, into
 // the network's output itself.
 static void slope_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room) {
     const MemoryDims *d = p->d;
-    for (int i = 0; i < p->n * d->D; i++) {
-        real dd = room->ddiff[i];
+    size_t D = (size_t)d->D, count = (size_t)p->n * D;
+    for (size_t i = 0; i < count; i++) {
         bool cut = d->loss == MEMORY_HUBER && (p->diff[i] >= d->huber || p->diff[i] <= -d->huber);
-        if (cut) dd = 0;
-        g->dv[i] -= dd;
-        if (d->loss == MEMORY_HEBBIAN) dd = 0;
-        room->ddiff[i] = dd;  // of f(k)
-        if (p->gain == NULL) continue;
-        g->dk[i] += dd;
-        g->dshift[i % d->D] += dd;
-        g->dgain[i % d->D] += dd * p->hat[i];
-        room->dhat[i] += dd * p->gain[i % d->D];
+        if (cut) room->ddiff[i] = 0;
+        g->dv[i] -= room->ddiff[i];
+        if (d->loss == MEMORY_HEBBIAN) room->ddiff[i] = 0;  // now of f(k)
+    }
+    for (size_t at = 0; at < count && p->gain != NULL; at += D) {
+        const real *dd = room->ddiff + at, *hat = p->hat + at, *gain = p->gain;
+        real *restrict dk = g->dk + at, *restrict dhat = room->dhat + at;
+        real *restrict dgain = g->dgain, *restrict dshift = g->dshift;
+#pragma omp simd
+        for (size_t j = 0; j < D; j++) {
+            dk[j] += dd[j];
+            dshift[j] += dd[j];
+            dgain[j] += dd[j] * hat[j];
+            dhat[j] += dd[j] * gain[j];
+        }
     }
 }
 
@@ -373,16 +387,12 @@ static void norm_backward(MemoryPieceGrads *g, const MemoryPiece *p, Room *room)
     slope_backward(g, p, room);
     for (int t = 0; t < p->n; t++) {
         size_t at = (size_t)t * (size_t)D;
-        double mean = 0, along = 0, s = (double)p->scale[t];
-        for (int j = 0; j < D; j++) {
-            mean += (double)room->dhat[at + (size_t)j];
-            along += (double)room->dhat[at + (size_t)j] * (double)p->hat[at + (size_t)j];
-        }
-        double dsum = (double)dscale[t] - along / s;
-        for (int j = 0; j < D; j++)
-            room->dz[top][at + (size_t)j] +=
-                (real)(((double)room->dhat[at + (size_t)j] - mean / D) / s +
-                       dsum * (double)p->hat[at + (size_t)j] / D);
+        const real *dhat = room->dhat + at, *hat = p->hat + at;
+        real *dz = room->dz[top] + at, over = 1 / p->scale[t];
+        real mean = (real)(row_sum(dhat, (size_t)D) / D);
+        double along = row_dot(dhat, hat, (size_t)D) * (double)over;
+        real sum = (real)(((double)dscale[t] - along) / D);
+        for (int j = 0; j < D; j++) dz[j] += (dhat[j] - mean) * over + sum * hat[j];
     }
 }
 

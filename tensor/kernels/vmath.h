@@ -195,3 +195,13 @@ static inline double row_dot(const real *a, const real *b, size_t count) {
     for (; i < count; i++) rest += (double)a[i] * (double)b[i];
     return lanes_fold(lane) + rest;
 }
+
+// Sum of a row, in double, in the same order.
+static inline double row_sum(const real *a, size_t count) {
+    double lane[LANES] = {0}, rest = 0;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) lane[l] += (double)a[i + l];
+    for (; i < count; i++) rest += (double)a[i];
+    return lanes_fold(lane) + rest;
+}
