@@ -18,6 +18,7 @@ const Field MODEL_FIELDS[] = {
     {"model.vocab", CFG_INT, AT(vocab), 0, 1 << 24, "0", NULL, "vocabulary, 0 = that of the tokenizer", "", KEY_FIXED},
     {"model.pattern", CFG_TEXT, AT(pattern), 0, 0, "L", NULL, "mixer of each layer, repeated; `sterna mixers` lists the letters", "", KEY_FIXED},
     {"model.window", CFG_INT, AT(window), 1, 1 << 24, "1024", NULL, "keys a W or G layer sees, itself included", "tokens", KEY_FIXED},
+    {"model.conv", CFG_INT, AT(conv), 0, 64, "0", NULL, "tokens that a convolution of queries, keys and values in L layers sees, 0 = no convolution", "tokens", KEY_FIXED},
     {"model.persistent", CFG_INT, AT(persistent), 0, 1 << 20, "0", NULL, "learned keys and values that every token of a G layer sees", "", KEY_FIXED},
     {"model.memory_layers", CFG_INT, AT(memory.layers), 1, MEMORY_LAYERS, "2", NULL, "matrices of the network of an M or G layer, which learns while it reads", "", KEY_FIXED},
     {"model.memory_hidden", CFG_INT, AT(memory.hidden), 0, 1 << 20, "0", NULL, "its width between the matrices, 0 = 4 times the head's", "", KEY_FIXED},

@@ -3,8 +3,8 @@
 // Two kinds are known: "transnormer" (TransNormerLLM) and "llama". A value that would make another
 // model than the one written here is refused by name; keys that do not change the numbers are
 // passed over. Hybrids, which Hugging Face has no names for, add keys of our own: layer_pattern,
-// window, kv_heads, rope_base, memory. A Llama with other mixers calls itself "sterna-llama", so
-// that no other program takes it for a plain one.
+// window, conv, persistent, kv_heads, rope_base, memory. A Llama with other mixers calls itself
+// "sterna-llama", so that no other program takes it for a plain one.
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +50,7 @@ static const IntKey COMMON_INTS[] = {
 };
 static const IntKey HYBRID_INTS[] = {
     {"window", AT(window), 1, 1 << 24, WINDOW_DEFAULT},
+    {"conv", AT(conv), 0, 64, 0},
     {"persistent", AT(persistent), 0, 1 << 20, 0},
     {"kv_heads", AT(kv_heads), 1, MAX_WIDTH, 0},
 };
@@ -226,7 +227,7 @@ static Status read_llama(ModelConfig *m, const JsonAt *top, bool hybrid) {
     if (hybrid) {
         TRY(read_pattern(m, top, "N"));
         TRY(read_lrpe(m, top));
-        TRY(read_ints(m, top, HYBRID_INTS, 2));  // kv_heads has its Llama name
+        TRY(read_ints(m, top, HYBRID_INTS, 3));  // kv_heads has its Llama name
     }
     m->scale_embedding = m->tied = false;
     TRY(json_opt_bool(&m->tied, top, "tie_word_embeddings"));
@@ -327,6 +328,7 @@ static void write_transnormer(JsonOut *out, const ModelConfig *m) {
     jsonout_bool(out, "bias", false);
     jsonout_number(out, "init_std", m->init_std);
     jsonout_bool(out, "add_bos_token", false);
+    if (m->conv > 0) jsonout_int(out, "conv", m->conv);
     if (!is_hybrid(m)) return;
     write_pattern(out, m);
     jsonout_int(out, "kv_heads", m->kv_heads);
@@ -353,6 +355,7 @@ static void write_llama(JsonOut *out, const ModelConfig *m) {
     jsonout_bool(out, "mlp_bias", false);
     jsonout_number(out, "initializer_range", m->init_std);
     if (!hybrid) return;
+    if (m->conv > 0) jsonout_int(out, "conv", m->conv);
     write_pattern(out, m);
     write_lrpe(out, m);
 }

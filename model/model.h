@@ -37,6 +37,7 @@ typedef struct ModelConfig {
     int vocab;       // V
     Text pattern;    // one letter a layer, repeated: letters of the mixer table
     int window;      // of W layers, keys i-window+1..i
+    int conv;        // tokens that the convolution of L layers sees; 0: none
     int persistent;  // of G layers, learned keys that every token sees
     MemoryConfig memory;
     Text lrpe;             // "first", "all", "none", or comma-separated layer numbers

@@ -8,9 +8,10 @@
 #include "model/internal.h"
 #include "parallel/mesh.h"
 
-// What a layer keeps: rows of its parameters (theta -1: no LRPE), and the decay rates of all heads.
+// What a layer keeps: rows of its parameters (theta -1: no LRPE, conv -1: no convolution), and the
+// decay rates of all heads.
 typedef struct Own {
-    int qkvu, out, theta;
+    int qkvu, out, theta, conv;
     double decay[];  // (H)
 } Own;
 
@@ -49,6 +50,12 @@ static Status lightning_layer_open(Model *m, Layer *layer) {
     if (own == NULL) FAIL(E_NOMEM, "", "out of memory");
     lightning_decay(own->decay, c->heads, layer->index, c->layers);
     own->qkvu = layer->late = add_rows(m, layer, "qkvu_proj.weight", (int[]){4 * C, C}, 0, 4);
+    own->conv = -1;
+    if (c->conv > 0) {
+        layer_param_name(name, sizeof name, m, layer->index, "conv.weight");
+        own->conv =
+            params_add_split(&m->params, name, 2, (int[]){3 * C, c->conv}, INIT_NORMAL, 0.5, 0, 3);
+    }
     own->out = add_rows(m, layer, "out_proj.weight", (int[]){C, C}, 1, 1);
     own->theta = -1;
     if (!c->layer_lrpe[layer->index]) return OK;
@@ -78,6 +85,11 @@ static size_t state_reals(const Model *m, const Layer *layer) {
     return (size_t)heads_here(m) * (size_t)feature_size(m, layer) * (size_t)m->cfg.head_size;
 }
 
+// Inputs of a row that its convolution still sees.
+static size_t tail_reals(const Model *m) {
+    return m->cfg.conv > 0 ? 3 * (size_t)(m->cfg.conv - 1) * (size_t)width_here(m) : 0;
+}
+
 static int rounds_of(const Mesh *mesh) {
     int n = 0;
     if (mesh->sp_linear == SP_LASP2) return 1;
@@ -90,19 +102,21 @@ static int rounds_of(const Mesh *mesh) {
 static void lightning_costs(MixerCosts *c, const Model *m, const Layer *layer, int T) {
     double state = (double)state_reals(m, layer);
     (void)T;
-    *c = (MixerCosts){.flops = 4 * state, .state = state * sizeof(real)};
+    double tail = (double)tail_reals(m) * sizeof(real), sums = state * sizeof(real);
+    *c = (MixerCosts){.flops = 4 * state + 6.0 * m->cfg.conv * width_here(m), .state = sums + tail};
     if (m->mesh == NULL || m->mesh->sp == 1) return;
     c->rounds = rounds_of(m->mesh);
     int sends = m->mesh->sp_linear == SP_LASP2  ? m->mesh->sp - 1
                 : m->mesh->sp_linear == SP_LASP ? 1
                                                 : c->rounds;
-    c->exchanged = sends * c->state;
+    c->exchanged = sends * sums + tail;
+    if (m->cfg.conv > 1) c->rounds++;
 }
 
 typedef struct LightningState {
     int B;
-    size_t row;  // reals of one row: H*A*E
-    real *S;     // (B,H,A,E)
+    size_t row, tail;  // reals of one row: H*A*E; (K-1)*3C
+    real *S;           // (B,H,A,E), then (B,K-1,3C)
 } LightningState;
 
 // W_o (u * srms(o)), one norm over all heads: those of other ranks, too.
@@ -119,6 +133,12 @@ static Tensor *gate_and_project(const MixerRun *run, Tensor *u, Tensor *o) {
     return op_tp_sum_normed(tp, m->mesh, z, o, m->cfg.width, eps);
 }
 
+// Of the decode state; what lies before a document is never read.
+static real *tails_of(const MixerRun *run) {
+    LightningState *s = run->state;
+    return s == NULL ? NULL : s->S + (size_t)s->B * s->row;
+}
+
 static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
     Tape *tp = run->tp;
     Model *m = run->m;
@@ -128,9 +148,13 @@ static Tensor *lightning_mix(const MixerRun *run, Tensor *x) {
     Param *rows = m->params.rows;
 
     Tensor *qkvu = op_linear(tp, x, tape_param(tp, &rows[own->qkvu]));
-    Tensor *qk = op_silu(tp, tape_cols(tp, qkvu, 0, 2 * C));  // v and u stay linear
+    Tensor *u = tape_cols(tp, qkvu, 3 * C, C), *qkv = qkvu;
+    if (own->conv >= 0)
+        qkv = op_seq_conv(tp, m->mesh, tape_cols(tp, qkvu, 0, 3 * C),
+                          tape_param(tp, &rows[own->conv]), run->seq, tails_of(run));
+    Tensor *qk = op_silu(tp, tape_cols(tp, qkv, 0, 2 * C));  // v and u stay linear
     Tensor *q = tape_cols(tp, qk, 0, C), *k = tape_cols(tp, qk, C, C);
-    Tensor *v = tape_cols(tp, qkvu, 2 * C, C), *u = tape_cols(tp, qkvu, 3 * C, C);
+    Tensor *v = tape_cols(tp, qkv, 2 * C, C);
     if (own->theta >= 0) {
         Tensor *theta = tape_param(tp, &rows[own->theta]);
         LrpeAngles angles = op_lrpe_angles(tp, theta, run->seq);
@@ -157,7 +181,8 @@ static void *lightning_open(const Model *m, const Layer *layer, int B) {
     if (s == NULL) return NULL;
     s->B = B;
     s->row = state_reals(m, layer);
-    s->S = calloc((size_t)B * s->row, sizeof(real));
+    s->tail = tail_reals(m);
+    s->S = calloc((size_t)B * (s->row + s->tail), sizeof(real));
     if (s->S != NULL) return s;
     free(s);
     return NULL;
@@ -174,34 +199,41 @@ static Status lightning_reserve(void *state, int T) {
     return OK;
 }
 
+static real *tail_of(const LightningState *s, int row) {
+    return s->S + (size_t)s->B * s->row + (size_t)row * s->tail;
+}
+
 static Status lightning_copy_row(void *dst, int to, const void *src, int from) {
     LightningState *d = dst;
     const LightningState *s = src;
     memcpy(d->S + (size_t)to * d->row, s->S + (size_t)from * s->row, s->row * sizeof(real));
+    memcpy(tail_of(d, to), tail_of(s, from), s->tail * sizeof(real));
     return OK;
 }
 
-static size_t lightning_bytes(const void *state) {
+static size_t lightning_row_bytes(const void *state, int row) {
     const LightningState *s = state;
-    return (size_t)s->B * s->row * sizeof(real);
+    (void)row;
+    return (s->row + s->tail) * sizeof(real);
 }
 
-static size_t lightning_row_bytes(const void *state, int row) {
-    (void)row;
-    return ((const LightningState *)state)->row * sizeof(real);
+static size_t lightning_bytes(const void *state) {
+    return (size_t)((const LightningState *)state)->B * lightning_row_bytes(state, 0);
 }
 
 static void lightning_save_row(const void *state, int row, char *to) {
     const LightningState *s = state;
     memcpy(to, s->S + (size_t)row * s->row, s->row * sizeof(real));
+    memcpy(to + s->row * sizeof(real), tail_of(s, row), s->tail * sizeof(real));
 }
 
 static Status lightning_load_row(void *state, int row, const char *from, size_t bytes) {
     LightningState *s = state;
-    if (bytes != s->row * sizeof(real))
+    if (bytes != lightning_row_bytes(s, row))
         FAIL(E_FORMAT, "was it saved by this model?", "a state of %zu bytes, not %zu", bytes,
-             s->row * sizeof(real));
-    memcpy(s->S + (size_t)row * s->row, from, bytes);
+             lightning_row_bytes(s, row));
+    memcpy(s->S + (size_t)row * s->row, from, s->row * sizeof(real));
+    memcpy(tail_of(s, row), from + s->row * sizeof(real), s->tail * sizeof(real));
     return OK;
 }
 

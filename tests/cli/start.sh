@@ -68,7 +68,7 @@ copy several && json several/config.json 'c["eos_token_id"] = [7, 2]' && echo '{
 train 2 train.run_dir=several.run train.init=several model.recompute=true model.layers=3 >log.txt 2>&1 || { cat log.txt; fail 'agreeing keys'; }
 [ "$(end_of cache)" = 7 ] || fail 'the cached corpus ends documents in another way'
 resolved=several.run/config.resolved.yaml
-[ "$(sed -n '/^model:/,/^[a-l]\|^[n-z]/p' $resolved | grep -c '# train.init: several/config.json$')" = 36 ] || { cat $resolved; fail 'origins'; }
+[ "$(sed -n '/^model:/,/^[a-l]\|^[n-z]/p' $resolved | grep -c '# train.init: several/config.json$')" = 37 ] || { cat $resolved; fail 'origins'; }
 says 'recompute: true  # command line' $resolved
 says 'vocab: 512  # train.init: several/tokenizer.json' $resolved
 python3 -c 'import json; assert json.load(open("several.run/model/config.json"))["eos_token_id"] == [7, 2, 9]' || fail 'the list of ends'

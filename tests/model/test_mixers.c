@@ -34,13 +34,13 @@ static int faults_of(const MixerOps *const *table, void (*check)(Model *m)) {
     for (const MixerOps *const *mixer = mixers(); *mixer != NULL; mixer++) {
         for (int hybrid = 0; hybrid < 2; hybrid++) {
             char settings[LONGEST_SETTINGS];
-            snprintf(
-                settings, sizeof settings,
-                "model.width=24 model.heads=3 model.layers=%d model.pattern=%s%c "
-                "model.ffn=20 model.vocab=17 model.window=5 model.block=4 model.lrpe=all "
-                "model.init_std=0.2 model.persistent=3 model.memory_chunk=4 model.memory_hidden=7 "
-                "model.memory_init_std=0.5 %s",
-                hybrid ? 3 : 1, hybrid ? "L" : "", (*mixer)->letter, FROZEN);
+            snprintf(settings, sizeof settings,
+                     "model.width=24 model.heads=3 model.layers=%d model.pattern=%s%c "
+                     "model.ffn=20 model.vocab=17 model.window=5 model.block=4 model.lrpe=all "
+                     "model.init_std=0.2 model.conv=3 model.persistent=3 model.memory_chunk=4 "
+                     "model.memory_hidden=7 "
+                     "model.memory_init_std=0.5 %s",
+                     hybrid ? 3 : 1, hybrid ? "L" : "", (*mixer)->letter, FROZEN);
             Model m;
             made_model(&m, settings);
             check(&m);

@@ -8,7 +8,7 @@
 #include "tests/mpi/grid_run.h"
 
 // Sizes as grid_run.c sets them.
-enum { C = 96, H = 12, D = 8, WINDOW = 70, HIDDEN = 10, CONV = 4 };
+enum { C = 96, H = 12, D = 8, WINDOW = 70, HIDDEN = 10, CONV = 4, L_CONV = 3 };
 
 typedef struct Costs {
     double calls[COMM_USE_COUNT], reals[COMM_USE_COUNT];  // sent to others
@@ -142,6 +142,8 @@ static void layer_costs(const Pass *p, int l) {
     case 'L':
         state_costs(p, COMM_STATE, place, state);
         state_costs(p, COMM_DSTATE, last - place, state);
+        chain_costs(p, COMM_STATE, place, 1, p->b * 3.0 * p->heads * D * (L_CONV - 1));
+        chain_costs(p, COMM_DSTATE, last - place, 1, p->b * 3.0 * p->heads * D * (L_CONV - 1));
         break;
     case 'N':
         softmax_costs(p, 2.0 * p->heads * D);

@@ -9,11 +9,11 @@
 #include "model/mixers/mixers.h"
 #include "parallel/reduce.h"
 
-static const char SETTINGS[] =
-    "model.width=96 model.heads=12 model.ffn=192 "
-    "model.window=70 model.lrpe=first "
-    "model.persistent=3 model.memory_chunk=16 model.memory_hidden=10 model.memory_init_std=0.3 "
-    "model.block=32 model.init_std=0.05 model.pad_id=0";
+static const char SETTINGS[] = "model.width=96 model.heads=12 model.ffn=192 "
+                               "model.window=70 model.lrpe=first "
+                               "model.conv=3 model.persistent=3 model.memory_chunk=16 "
+                               "model.memory_hidden=10 model.memory_init_std=0.3 "
+                               "model.block=32 model.init_std=0.05 model.pad_id=0";
 
 // Where documents start in each row: on borders of 2, 3 and 4 even chunks and beside them; nowhere.
 static const int STARTS[ROWS][8] = {{0, 97, 98, 150, -1},

@@ -14,9 +14,9 @@ import sys
 
 import numpy as np
 
-# family, width, layers, heads, kv heads, ffn, vocab, pattern, lrpe layers, tied, scaled, pad, window, B, T
-KEYS = "family C L H Hk F V pattern lrpe tied scaled pad window B T".split()
-MODELS = {name: dict(zip(KEYS, row)) for name, row in {
+# family, width, layers, heads, kv heads, ffn, vocab, pattern, lrpe layers, tied, scaled, pad, window, B, T, convolution
+KEYS = "family C L H Hk F V pattern lrpe tied scaled pad window B T conv".split()
+MODELS = {name: dict(zip(KEYS, row + (0,))) for name, row in {
     "tied": ("tnl", 24, 3, 2, 2, 40, 37, "LLL", [0], True, True, 0, 8, 3, 77),
     "untied": ("tnl", 24, 3, 2, 2, 40, 37, "LLL", [0], False, True, 0, 8, 2, 33),
     "three-heads": ("tnl", 36, 2, 3, 3, 20, 29, "LL", [0], True, True, None, 8, 3, 50),
@@ -25,6 +25,7 @@ MODELS = {name: dict(zip(KEYS, row)) for name, row in {
     "hybrid": ("tnl", 32, 4, 4, 2, 24, 41, "LNLW", [0], False, True, 0, 7, 5, 45),
     "one-layer": ("tnl", 16, 1, 2, 2, 24, 19, "L", [0], True, True, 0, 8, 4, 130),
     "unscaled": ("tnl", 24, 2, 2, 2, 40, 37, "LL", [0], True, False, 0, 8, 3, 11),
+    "conv": ("tnl", 24, 3, 3, 3, 20, 29, "LLW", [0], True, True, 0, 8, 3, 41, 4),
     "short": ("tnl", 8, 2, 1, 1, 3, 5, "LN", [0], False, True, None, 8, 3, 2),
     "llama": ("llama", 32, 3, 4, 2, 24, 41, "NNN", [], False, False, None, 8, 4, 90),
     "llama-tied": ("llama", 12, 1, 2, 2, 7, 13, "N", [], True, False, None, 8, 1, 5),
@@ -72,7 +73,7 @@ def config(m):
             "linear_use_lrpe_list": [int(i in m["lrpe"]) for i in range(m["L"])], "linear_act_fun": "silu",
             "norm_type": "simplermsnorm", "no_scale_embedding": not m["scaled"], "bias": False,
             "tie_word_embeddings": m["tied"], "pad_token_id": m["pad"], "layer_pattern": m["pattern"],
-            "window": m["window"], "kv_heads": m["Hk"]}
+            "window": m["window"], "kv_heads": m["Hk"], "conv": m["conv"]}
 
 
 def shapes(m):
@@ -84,6 +85,8 @@ def shapes(m):
         mix = p + ("self_attn." if llama else "token_mixer.")
         if letter == "L":
             out[mix + "qkvu_proj.weight"], out[mix + "out_proj.weight"] = (4 * C, C), (C, C)
+            if m["conv"]:
+                out[mix + "conv.weight"] = (3 * C, m["conv"])
             if i in m["lrpe"]:
                 out[mix + "lrpe.theta"] = (H, 1, d)
         else:
@@ -179,11 +182,25 @@ class Net:
             return a * c + b * s
         return np.concatenate([z * c, z * s], -1), back
 
+    # Row t: what stands in column j of the weight times row t - j.
+    def conv(self, x, name):
+        w, T = self.w[name], len(x)
+        shifted = [np.vstack([np.zeros((min(j, T), x.shape[1])), x[:T - j] if j < T else x[:0]]) for j in range(w.shape[1])]
+
+        def back(dy):
+            self.g[name] += np.stack([np.sum(dy * s, 0) for s in shifted], 1)
+            later = [np.vstack([dy[j:], np.zeros((min(j, T), x.shape[1]))]) for j in range(w.shape[1])]
+            return sum(w[:, j] * d for j, d in enumerate(later))
+        return sum(w[:, j] * s for j, s in enumerate(shifted)), back
+
     def lightning(self, x, layer):
         C, H, pre = self.m["C"], self.m["H"], f"model.layers.{layer}.token_mixer."
         z, back_z = self.linear(x, pre + "qkvu_proj.weight")
-        (q, back_q), (k, back_k) = silu(z[:, :C]), silu(z[:, C:2 * C])
-        v, u = z[:, 2 * C:3 * C], z[:, 3 * C:]
+        qkv, back_conv = z[:, :3 * C], lambda d: d
+        if self.m["conv"]:
+            qkv, back_conv = self.conv(qkv, pre + "conv.weight")
+        (q, back_q), (k, back_k) = silu(qkv[:, :C]), silu(qkv[:, C:2 * C])
+        v, u = qkv[:, 2 * C:], z[:, 3 * C:]
         Q, K, Vh = self.heads(q, H), self.heads(k, H), self.heads(v, H)
         coded = layer in self.m["lrpe"]
         if coded:
@@ -201,8 +218,8 @@ class Net:
             dQ, dK, dV = dA @ K, dA.transpose(0, 2, 1) @ Q, A.transpose(0, 2, 1) @ dO
             if coded:
                 dQ, dK = back_Q(dQ), back_K(dK)
-            parts = [back_q(self.merge(dQ)), back_k(self.merge(dK)), self.merge(dV), dgated * y]
-            return back_z(np.concatenate(parts, 1))
+            dqkv = np.concatenate([back_q(self.merge(dQ)), back_k(self.merge(dK)), self.merge(dV)], 1)
+            return back_z(np.concatenate([back_conv(dqkv), dgated * y], 1))
         return out, back
 
     # Pairs (c, c + d/2) turn by n * base^(-2c/d).
