@@ -14,7 +14,8 @@
 
 static const char *ids_path, *out_path, *grads_flag;
 static const Option OPTIONS[] = {
-    {"ids", "FILE", "safetensors with `input_ids`, I64 of shape (B, T)", &ids_path},
+    {"ids", "FILE", "safetensors with `input_ids`, I64 of shape (B, T), and perhaps `document`",
+     &ids_path},
     {"out", "FILE", "safetensors written: `logits` (B, T, V), `loss` (1)", &out_path},
     {"grads", NULL, "also the gradient of the loss for every parameter, under its name",
      &grads_flag},
@@ -26,6 +27,8 @@ void help_forward(void) {
          "[model.key=value ...] [parallel.key=value ...]\n\n"
          "Runs the model on token ids. loss is the mean cross-entropy of the next token over all "
          "rows.\n"
+         "A tensor `document`, I64 of the same shape, says where documents change within rows: "
+         "where its value does.\n"
          "Rows are dealt to ranks; logits do not depend on how many there are, sums but for "
          "rounding.\n"
          "With parallel.sp and parallel.tp ranks share each row and the model.\n");
@@ -36,8 +39,10 @@ typedef struct Forward {
     ModelDir dir;
     Mesh mesh;
     StFile *in;
+    int64_t *document;  // (B,T), NULL: a row is one
     Tape *tape;
     int B, T;
+    int64_t targets;
     BatchRoom room;   // of one row, a document
     real *logits;     // of this rank's rows
     double loss_sum;  // over all ranks, after forward_rows
@@ -56,6 +61,31 @@ static Status open_ids(Forward *f) {
     return OK;
 }
 
+// Tokens that go on with the document of the one before have a target before them.
+static bool goes_on(const Forward *f, int b, int t) {
+    if (t == 0 || f->document == NULL) return t > 0;
+    const int64_t *row = f->document + (size_t)b * (size_t)f->T;
+    return row[t] == row[t - 1];
+}
+
+static Status open_documents(Forward *f) {
+    const StTensor *t = st_find(f->in, "document");
+    size_t count = (size_t)f->B * (size_t)f->T;
+    if (t != NULL &&
+        (t->dtype != DTYPE_I64 || t->ndim != 2 || t->dim[0] != f->B || t->dim[1] != f->T))
+        FAIL(E_FORMAT, "a number for each token, which changes where a document starts",
+             "%s: `document` is not I64 of the shape of `input_ids`", ids_path);
+    if (t != NULL) {
+        f->document = malloc(count * sizeof *f->document);
+        if (f->document == NULL) FAIL(E_NOMEM, "", "out of memory for %zu documents", count);
+        memcpy(f->document, st_data(f->in, t), count * sizeof *f->document);
+    }
+    for (int b = 0; b < f->B; b++)
+        for (int i = 1; i < f->T; i++) f->targets += goes_on(f, b, i);
+    if (f->targets > 0) return OK;
+    FAIL(E_FORMAT, "a document of one token has no target", "%s: no token has a target", ids_path);
+}
+
 static Status check_id(const Forward *f, int64_t id, int b, int t) {
     int V = f->dir.model.cfg.vocab;
     if (id >= 0 && id < V) return OK;
@@ -69,9 +99,9 @@ static Status row_fill(Forward *f, int b, Batch *out) {
     BatchRoom *room = &f->room;
     const char *ids = st_data(f->in, st_find(f->in, "input_ids"));
     TRY(batch_begin(room, 1, f->T));
-    TRY(batch_add_document(room, 0));
     for (int t = 0; t < f->T; t++) {
         int64_t id;
+        if (!goes_on(f, b, t)) TRY(batch_add_document(room, t));
         memcpy(&id, ids + ((size_t)b * (size_t)f->T + (size_t)t) * sizeof id, sizeof id);
         TRY(check_id(f, id, b, t));
         int here = t - room->begin;
@@ -130,6 +160,7 @@ static Status forward_row(Forward *f, int b, size_t local) {
 static Status forward_open(Forward *f, const char *dir, const Arguments *a) {
     TRY(modeldir_open(&f->dir, dir, a, &f->mesh, grads_flag != NULL));
     TRY(open_ids(f));
+    TRY(open_documents(f));
     TRY(batch_open(&f->room, f->T, f->mesh.sp, f->mesh.sp_rank));
     return forward_reserve(f);
 }
@@ -243,7 +274,7 @@ static void collect(Forward *f, Collected *c, double targets) {
 // Collective(world).
 static Status forward_collect(Forward *f) {
     Collected c = {0};
-    double targets = (double)f->B * (f->T - 1);
+    double targets = (double)f->targets;
     Status st = agree(collected_open(&c, f), f->mesh.world);
     if (st == OK) collect(f, &c, targets);
     double loss = f->loss_sum / targets;
@@ -257,6 +288,7 @@ static Status forward_collect(Forward *f) {
 
 static void forward_close(Forward *f) {
     batch_close(&f->room);
+    free(f->document);
     free(f->logits);
     tape_free(f->tape);
     st_close(f->in);

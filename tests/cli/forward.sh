@@ -41,6 +41,10 @@ for id in "${ids_out[@]}"; do
   python "x = np.zeros((2, 5), np.int64); x[1, 3] = $id; tnl.st_write('bad.safetensors', {'input_ids': x})"
   refused "input_ids[1][3] = $id, but V = 37"
 done
+python 'x = np.zeros((2, 5), np.int64); tnl.st_write("bad.safetensors", {"input_ids": x, "document": x[:, 1:]})'
+refused '`document` is not I64 of the shape'
+python 'x = np.arange(10).reshape(2, 5); tnl.st_write("bad.safetensors", {"input_ids": x, "document": x})'
+refused 'no token has a target'
 head -c 200 $ids >bad.safetensors
 refused 'bad.safetensors'
 

@@ -103,12 +103,11 @@ class Var:
     def log(a):
         return a.map(np.log(a.value), 1 / a.value)
 
-    def mean(a):
-        n = a.value.shape[-1]
-        return Var(a.value.mean(-1, keepdims=True), (a, lambda g: np.broadcast_to(g / n, a.value.shape)))
-
     def sum(a):
-        return a.mean() * a.value.shape[-1]
+        return Var(a.value.sum(-1, keepdims=True), (a, lambda g: np.broadcast_to(g, a.value.shape)))
+
+    def mean(a):
+        return a.sum() * (1 / a.value.shape[-1])
 
     def turn(a, *axes):
         return Var(a.value.transpose(axes), (a, lambda g: g.transpose(np.argsort(axes))))
@@ -400,7 +399,7 @@ def make(directory, name, kind):
         if key.endswith("memory.init"):
             w[key] = 0.4 * rng.normal(size=shape)
     st_write(f"{directory}/model.safetensors", {k: x.astype(TYPES[kind.upper()]) for k, x in w.items()})
-    st_write(f"{directory}/ids.safetensors", {"input_ids": rng.integers(0, m["V"], (m["B"], m["T"]))})
+    st_write(f"{directory}/ids.safetensors", tnl.inputs(name, m, rng))
     json.dump(config(m), open(f"{directory}/config.json", "w"))
     open(f"{directory}/name", "w").write(name)
 
@@ -408,15 +407,15 @@ def make(directory, name, kind):
 def check(directory, path, kind):
     m = MODELS[open(f"{directory}/name").read()]
     net = Net(m, {k: x.astype(np.float64) for k, x in st_read(f"{directory}/model.safetensors").items()})
-    ids = st_read(f"{directory}/ids.safetensors")["input_ids"]
-    rows = [net.loss(r) for r in ids]
-    targets = ids.shape[0] * (ids.shape[1] - 1)
-    total = rows[0][1]
-    for _, loss in rows[1:]:
-        total = total + loss
+    rows = tnl.documents(f"{directory}/ids.safetensors")
+    done = [[net.loss(d) for d in row] for row in rows]
+    targets, total = sum(len(d) - 1 for row in rows for d in row), var(0.0)
+    for row in done:
+        for _, loss in row:
+            total = total + loss
     backward(total * (1 / targets))
     wanted = {k: np.zeros_like(x.value) if x.grad is None else x.grad for k, x in net.w.items()}
-    wanted["logits"] = np.stack([r[0] for r in rows])
+    wanted["logits"] = np.stack([np.concatenate([d[0] for d in row]) for row in done])
     wanted["loss"] = total.value.reshape(1) / targets
     tnl.compare(path, wanted, kind)
 

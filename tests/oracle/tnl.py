@@ -105,6 +105,25 @@ def shapes(m):
     return out
 
 
+# Models whose rows hold several documents, some of a single token.
+SEVERAL = ("hybrid", "conv", "llama", "lmm", "mag", "mal")
+
+
+def inputs(name, m, rng):
+    out = {"input_ids": rng.integers(0, m["V"], (m["B"], m["T"]))}
+    if name in SEVERAL:
+        out["document"] = np.cumsum(rng.random((m["B"], m["T"])) < 0.1, 1).astype(np.int64)
+    return out
+
+
+def documents(path):
+    """Of each row its documents, lists of ids."""
+    x = st_read(path)
+    ids = x["input_ids"]
+    number = x.get("document", np.zeros_like(ids))
+    return [np.split(row, 1 + np.flatnonzero(np.diff(n))) for row, n in zip(ids, number)]
+
+
 def make(directory, name, kind):
     m, rng = MODELS[name], np.random.default_rng(sum(map(ord, name)))
     w = {}
@@ -115,7 +134,7 @@ def make(directory, name, kind):
         if key.endswith("theta"):
             w[key] = rng.uniform(0, 1, shape) ** 3
     st_write(f"{directory}/model.safetensors", {k: x.astype(TYPES[kind.upper()]) for k, x in w.items()})
-    st_write(f"{directory}/ids.safetensors", {"input_ids": rng.integers(0, m["V"], (m["B"], m["T"]))})
+    st_write(f"{directory}/ids.safetensors", inputs(name, m, rng))
     json.dump(config(m), open(f"{directory}/config.json", "w"))
     open(f"{directory}/name", "w").write(name)
 
@@ -332,13 +351,13 @@ def compare(path, wanted, kind):
 def check(directory, path, kind):
     m = MODELS[open(f"{directory}/name").read()]
     weights = {k: x.astype(np.float64) for k, x in st_read(f"{directory}/model.safetensors").items()}
-    ids = st_read(f"{directory}/ids.safetensors")["input_ids"]
+    rows = documents(f"{directory}/ids.safetensors")
     net = Net(m, weights)
-    rows = [net.row(r) for r in ids]
-    targets = ids.shape[0] * (ids.shape[1] - 1)
+    done = [[net.row(d) for d in row] for row in rows]
+    targets = sum(len(d) - 1 for row in rows for d in row)
     wanted = {k: g / targets for k, g in net.g.items()}
-    wanted["logits"] = np.stack([r[0] for r in rows])
-    wanted["loss"] = np.array([sum(r[1] for r in rows) / targets])
+    wanted["logits"] = np.stack([np.concatenate([d[0] for d in row]) for row in done])
+    wanted["loss"] = np.array([sum(d[1] for row in done for d in row) / targets])
     compare(path, wanted, kind)
 
 
