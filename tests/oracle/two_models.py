@@ -19,7 +19,7 @@ GAP_WEIGHT, ENTROPY_WEIGHT, TEMPERATURE = 0.3, -0.02, 1.3
 def models(run, weights):
     c = json.load(open(f"{run}/model/config.json"))
     first = {"family": "tnl", "C": c["decoder_embed_dim"], "L": c["decoder_layers"], "H": c["decoder_attention_heads"],
-             "Hk": c["kv_heads"], "F": c["glu_dim"], "V": c["vocab_size"], "pattern": c["layer_pattern"],
+             "Hk": c["kv_heads"], "F": c["glu_dim"], "V": c["vocab_size"], "pattern": c["layer_pattern"], "conv": 0,
              "lrpe": [i for i, on in enumerate(c["linear_use_lrpe_list"]) if on], "tied": c["tie_word_embeddings"],
              "scaled": not c["no_scale_embedding"], "pad": c["pad_token_id"], "window": c["window"]}
     second = dict(first, L=3, F=first["F"] // 2, pattern="WLN", lrpe=[])
